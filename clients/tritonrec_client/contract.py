@@ -1,0 +1,189 @@
+"""The tensor contract between clients, the ensemble and its stages.
+
+Everything that two rooms of the house must agree on stands here once: widths, names, dtypes and the
+meaning of codes. It lives in the client distribution because that is the one everybody can afford.
+
+All tensors keep the batch: ``[B, width]`` in, ``[B, width]`` out. Widths are fixed per build, because
+variable lengths block dynamic batching.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass, fields
+
+ANONYMOUS = -1
+"""The wire id of a user who is not known by name."""
+
+PADDING_ID = -1
+"""The wire id that fills unused places of an item list."""
+
+PADDING_INDEX = 0
+"""The item index that fills unused places inside a release (real items are 1 … number of items)."""
+
+MAX_ID = 2**63 - 1
+"""The largest wire id (ids are INT64)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The widths of a build's tensors; a release's manifest records the ones it was built with."""
+
+    candidates: int = 500
+    """K: how many candidates `retrieve` hands to `rank`."""
+    results: int = 20
+    """N: how many items a page holds."""
+    history: int = 100
+    """L: how many of a user's last items the models see, newest last."""
+    seen: int = 1024
+    """E: how many of a user's items are kept from coming back."""
+    session: int = 20
+    """S: how many items of the running session a request may carry."""
+    user_features: int = 8
+    """F: how many feature codes describe a user."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{field.name} is {value!r}; it must be an integer of at least 1")
+        if self.results > self.candidates:
+            raise ValueError(
+                f"results is {self.results}; it may be at most the number of candidates, {self.candidates}"
+            )
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Status(enum.IntFlag):
+    """What was degraded while a page was made; 0 is a fully personal page."""
+
+    OK = 0
+    ANONYMOUS_USER = 1
+    """No user id was given: the page rests on the session's items, if any."""
+    UNKNOWN_USER = 2
+    """The store does not know this user id."""
+    UNKNOWN_SESSION_ITEM = 4
+    """At least one session item is not in this release; it was ignored."""
+    STORE_UNAVAILABLE = 8
+    """The feature store was down or too slow: the user's history was not used."""
+    CORRUPT_RECORD = 16
+    """The store's record of this user could not be read and was ignored."""
+    SEEN_TRUNCATED = 32
+    """The user has more items than the build keeps as seen; the oldest may come back."""
+    SHORT_PAGE = 64
+    """Fewer items than the page holds were left for this user; the rest is padding."""
+
+
+class Reason(enum.IntEnum):
+    """Why an item is on the page."""
+
+    PADDING = 0
+    """No item: the page is short."""
+    HISTORY = 1
+    """The models chose it from what the user did."""
+    POPULAR = 2
+    """Nothing is known of the user: the models chose what most people start with."""
+    VARIETY = 3
+    """Moved up, past better scores, because it differs from the items above it."""
+    PINNED = 4
+    """An operator's rule put it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of the contract.
+
+    `dtype` is Triton's name of it; `width` is a field of `Sizes`, or 1.
+    """
+
+    name: str
+    dtype: str
+    width: str | int
+
+    def resolve(self, sizes: Sizes) -> int:
+        """This tensor's width under `sizes`."""
+        return self.width if isinstance(self.width, int) else int(getattr(sizes, self.width))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of the pipeline: what it takes and what it gives."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+# What a client sends.
+USER_ID = Tensor("user_id", "INT64", 1)
+SESSION_ITEMS = Tensor("session_items", "INT64", "session")
+DIVERSITY = Tensor("diversity", "FP32", 1)
+
+# What travels between stages: indices of the release, never wire ids.
+USER_FEATURES = Tensor("user_features", "INT32", "user_features")
+HISTORY = Tensor("history", "INT32", "history")
+SEEN = Tensor("seen", "INT32", "seen")
+LOOKUP_STATUS = Tensor("lookup_status", "INT32", 1)
+CANDIDATE = Tensor("candidate", "INT32", "candidates")
+RETRIEVAL_SCORE = Tensor("retrieval_score", "FP32", "candidates")
+RANK_SCORE = Tensor("rank_score", "FP32", "candidates")
+
+# What a client gets.
+ITEM_ID = Tensor("item_id", "INT64", "results")
+SCORE = Tensor("score", "FP32", "results")
+REASON = Tensor("reason", "INT32", "results")
+STATUS = Tensor("status", "INT32", 1)
+
+
+def release_tensor(stage: str) -> Tensor:
+    """The tensor in which `stage` says which release it belongs to (see `release_to_wire`)."""
+    return Tensor(f"{stage}_release", "INT64", 1)
+
+
+STAGES: tuple[Model, ...] = (
+    Model(
+        "feature_lookup",
+        (USER_ID, SESSION_ITEMS),
+        (USER_FEATURES, HISTORY, SEEN, LOOKUP_STATUS, release_tensor("feature_lookup")),
+    ),
+    Model(
+        "retrieve",
+        (USER_FEATURES, HISTORY, SEEN),
+        (CANDIDATE, RETRIEVAL_SCORE, release_tensor("retrieve")),
+    ),
+    Model(
+        "rank",
+        (USER_FEATURES, HISTORY, CANDIDATE, RETRIEVAL_SCORE),
+        (RANK_SCORE, release_tensor("rank")),
+    ),
+    Model(
+        "rerank",
+        (CANDIDATE, RANK_SCORE, HISTORY, SEEN, LOOKUP_STATUS, DIVERSITY),
+        (ITEM_ID, SCORE, REASON, STATUS, release_tensor("rerank")),
+    ),
+)
+
+RECOMMEND = Model(
+    "recommend",
+    (USER_ID, SESSION_ITEMS, DIVERSITY),
+    (ITEM_ID, SCORE, REASON, STATUS, *(release_tensor(stage.name) for stage in STAGES)),
+)
+
+MODELS: dict[str, Model] = {model.name: model for model in (*STAGES, RECOMMEND)}
+
+
+def release_to_wire(release: str) -> int:
+    """A release's name, 12 hexadecimal digits, as the INT64 that stages emit.
+
+    Raises ValueError where `release` is not such a name.
+    """
+    if len(release) != 12 or any(digit not in "0123456789abcdef" for digit in release):
+        raise ValueError(f"release is {release!r}; a release's name is 12 hexadecimal digits")
+    return int(release, 16)
+
+
+def release_from_wire(value: int) -> str:
+    """The inverse of `release_to_wire`."""
+    return f"{value:012x}"
