@@ -25,6 +25,10 @@ MAX_ID = 2**63 - 1
 """The largest wire id (ids are INT64)."""
 
 
+DEFAULT_DIVERSITY = 0.3
+"""The diversity that a client sends where its caller names none: from 0, the ranker's order, to 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """The widths of a build's tensors; a release's manifest records the ones it was built with."""
