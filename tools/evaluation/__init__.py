@@ -1,0 +1,1 @@
+"""How good a release is: metrics, baselines on the same split, and the report's page."""
