@@ -1,0 +1,42 @@
+"""Feature stores: users' records by wire id, behind one contract and chosen by URL."""
+
+from __future__ import annotations
+
+from python_backend.stores.contract import FeatureStore, Found, StoreUnavailable
+from python_backend.stores.guarded import GuardedStore
+from python_backend.stores.records import CorruptRecord, UserRecord, cut_record
+
+__all__ = [
+    "CorruptRecord",
+    "FeatureStore",
+    "Found",
+    "GuardedStore",
+    "StoreUnavailable",
+    "UserRecord",
+    "cut_record",
+    "open_store",
+]
+
+SCHEMES = ("lmdb", "redis", "rediss")
+
+
+def open_store(url: str, *, timeout: float = 0.05) -> FeatureStore:
+    """The store that `url` names: ``lmdb:///absolute/path``, ``redis://host:6379/0`` or ``rediss://…``.
+
+    Nothing is opened yet, so the store need not be there. `timeout`, in seconds, bounds every wait for a
+    server. Raises ValueError on a URL or a timeout that cannot be meant, never quoting a password.
+    """
+    if not timeout > 0:
+        raise ValueError(f"the store's timeout is {timeout} s; it must be above 0")
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        found = f"scheme {scheme!r}" if separator else "no scheme"
+        raise ValueError(f"store URL: found {found}; allowed are lmdb://, redis:// and rediss://")
+    # Imported here so that a process loads only the library of the store that it uses.
+    if scheme == "lmdb":
+        from python_backend.stores.lmdb_store import LmdbStore
+
+        return LmdbStore.from_url(url, timeout)
+    from python_backend.stores.redis_store import RedisStore
+
+    return RedisStore.from_url(url, timeout)

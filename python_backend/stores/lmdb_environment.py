@@ -1,0 +1,121 @@
+"""The one LMDB environment of a folder in this process.
+
+LMDB forbids opening a folder twice in a process, while two stages, or a build and a stage, may well use
+one store there; so stores share an `Environment`, and it absorbs what LMDB leaves to its callers: growth
+of the map (by this process or another), reader slots of processes that died, and a folder that was
+removed or replaced under an open map.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+import lmdb
+
+FIRST_MAP_BYTES = 64 * 2**20
+"""The map's size in the beginning; it doubles when it is full."""
+
+MOST_READERS = 1024
+"""Threads and processes that may read at the same time."""
+
+Transaction = Any
+
+
+class Environment:
+    """An LMDB folder that is opened when used; for reading only, until something is written."""
+
+    _alive: ClassVar[WeakValueDictionary[Path, Environment]] = WeakValueDictionary()
+    _alive_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._opened: Any = None
+        self._writable = False
+        self._file: tuple[int, int] | None = None
+
+    @classmethod
+    def at(cls, path: Path) -> Environment:
+        """The environment of the folder `path`, shared by everyone who asks for it."""
+        path = path.resolve()
+        with cls._alive_lock:
+            environment = cls._alive.get(path)
+            if environment is None:
+                environment = cls._alive[path] = cls(path)
+            return environment
+
+    def read(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """The values of `keys`, in one transaction. Raises lmdb.Error and OSErrors."""
+        with self._lock:
+            opened = self._open(writable=False)
+            try:
+                transaction = opened.begin()
+            except lmdb.MapResizedError:  # another process wrote and made the map larger
+                opened.set_mapsize(0)
+                transaction = opened.begin()
+            except lmdb.ReadersFullError:
+                opened.reader_check()
+                transaction = opened.begin()
+            with transaction:
+                return [transaction.get(key) for key in keys]
+
+    def write(self, change: Callable[[Transaction], None]) -> None:
+        """Run `change` in one transaction: all of it or nothing. Raises lmdb.Error and OSErrors.
+
+        It is run again where the map had to grow, so it must not have other effects.
+        """
+        with self._lock:
+            opened = self._open(writable=True)
+            while True:
+                try:
+                    with opened.begin(write=True) as transaction:
+                        change(transaction)
+                    return
+                except lmdb.MapFullError:
+                    opened.set_mapsize(2 * opened.info()["map_size"])
+                except lmdb.MapResizedError:
+                    opened.set_mapsize(0)
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _open(self, *, writable: bool) -> Any:
+        file = self._file_now()
+        if self._opened is not None and (file != self._file or (writable and not self._writable)):
+            self._close()
+        if self._opened is None:
+            if writable:
+                self._path.mkdir(parents=True, exist_ok=True)
+            elif file is None:
+                raise FileNotFoundError("there is no store in this folder")
+            self._opened = lmdb.open(
+                str(self._path),
+                map_size=FIRST_MAP_BYTES,
+                max_readers=MOST_READERS,
+                readonly=not writable,
+                create=writable,
+                readahead=False,  # single users are read, all over the file
+            )
+            self._opened.reader_check()
+            self._writable = writable
+            self._file = self._file_now()
+        return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """What identifies the data file; an open map keeps its inode from being used again."""
+        try:
+            found = os.stat(self._path / "data.mdb")
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino

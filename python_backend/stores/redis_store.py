@@ -1,0 +1,119 @@
+"""The store of a cluster: Redis, or anything that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar, cast
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from python_backend.stores.contract import FeatureStore, Found, StoreUnavailable, checked
+from python_backend.stores.records import UserRecord, decode_or_error, encode
+
+PREFIX = "tritonrec:user:"
+"""What comes before a user's id in a key."""
+
+COMMANDS_AT_ONCE = 256
+"""How many writes travel in one round trip: enough to hide the network, few enough for the timeout."""
+
+Element = TypeVar("Element")
+
+
+class RedisStore(FeatureStore):
+    """Users' records under the keys ``<prefix><user id>``.
+
+    Connections are pooled; one that the server has dropped is replaced before it is used. `timeout`,
+    in seconds, bounds connecting and every wait for the server; nothing is tried twice.
+    """
+
+    def __init__(self, client: redis.Redis, location: str, prefix: str = PREFIX) -> None:
+        self.location = location
+        self._client = client
+        self._prefix = prefix
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float) -> RedisStore:
+        """The store of ``redis://[[user]:password@]host[:port][/database]``; ``rediss://`` for TLS.
+
+        Options: ``prefix`` and redis-py's own that start with ``ssl_``. Raises ValueError on another URL,
+        with a message that holds nothing of a password.
+        """
+        try:
+            parts = urlsplit(url)
+            location = _location(parts)
+        except ValueError:
+            # From None: the original message may quote a piece of a password that was not percent-encoded.
+            raise ValueError(_NOT_A_URL) from None
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        prefix = options.pop("prefix", PREFIX)
+        unknown = sorted(name for name in options if not name.startswith("ssl_"))
+        if unknown:
+            raise ValueError(f"store URL: unknown option {unknown[0]!r}; allowed are 'prefix' and 'ssl_…'")
+        client = redis.Redis.from_url(
+            parts._replace(query=urlencode(options)).geturl(),
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),  # a second try would cost a second timeout
+            protocol=2,
+        )
+        return cls(client, location, prefix)
+
+    def get_many(self, user_ids: Sequence[int]) -> list[Found]:
+        keys = [self._key(user_id) for user_id in user_ids]
+        if not keys:
+            return []
+        with self._reached():
+            values = cast(list[bytes | None], self._client.mget(keys))
+        return [decode_or_error(data) for data in values]
+
+    def put_many(self, records: Mapping[int, UserRecord]) -> None:
+        pairs = [(self._key(user_id), encode(record)) for user_id, record in records.items()]
+        for some in _chunks(pairs):
+            pipeline = self._client.pipeline(transaction=False)
+            for key, data in some:
+                pipeline.set(key, data)
+            with self._reached():
+                pipeline.execute()
+
+    def delete_many(self, user_ids: Iterable[int]) -> None:
+        for some in _chunks([self._key(user_id) for user_id in user_ids]):
+            with self._reached():
+                self._client.delete(*some)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _key(self, user_id: int) -> str:
+        return f"{self._prefix}{checked(user_id)}"
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailable(f"{self.location}: {error}") from error
+
+
+_NOT_A_URL = (
+    "store URL: expected redis://[[user]:password@]host[:port][/database], "
+    "special characters of the password percent-encoded"
+)
+
+
+def _location(parts: SplitResult) -> str:
+    """Where the server is, without its credentials. Raises ValueError on what is not a server's URL."""
+    database = parts.path.strip("/")
+    if not parts.hostname or parts.fragment or (database and not database.isdigit()):
+        raise ValueError(_NOT_A_URL)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}/{database or 0}"
+
+
+def _chunks(elements: Sequence[Element]) -> Iterator[list[Element]]:
+    remaining = iter(elements)
+    while some := list(islice(remaining, COMMANDS_AT_ONCE)):
+        yield some
