@@ -1,0 +1,86 @@
+"""Pages: what the server answered, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonrec_client import contract
+from tritonrec_client.contract import Reason, Status
+from tritonrec_client.errors import MixedReleases
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One place of a page."""
+
+    item_id: int
+    """The item's wire id; a release's item table leads from it to the item's own key and title."""
+    score: float
+    """The ranker's score: comparable within a page, the higher the better."""
+    reason: Reason | int
+    """Why it is here; a bare int where the server knows more reasons than this client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Recommendations for one request, best first, padding removed."""
+
+    items: tuple[Recommendation, ...]
+    status: Status
+    """What was degraded while the page was made; `Status.OK` is a fully personal page."""
+    releases: Mapping[str, str]
+    """The release of each stage that worked on the page, by the stage's name."""
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether one release made the whole page."""
+        return len(set(self.releases.values())) == 1
+
+    @property
+    def release(self) -> str:
+        """The release that made the page. Raises MixedReleases where there is not exactly one."""
+        if not self.is_consistent:
+            raise MixedReleases(dict(self.releases))
+        return next(iter(self.releases.values()))
+
+
+def missing_outputs(arrays: Mapping[str, npt.NDArray[np.generic]]) -> list[str]:
+    """The contract's outputs that `arrays` lack."""
+    return [tensor.name for tensor in contract.RECOMMEND.outputs if tensor.name not in arrays]
+
+
+def decode(arrays: Mapping[str, npt.NDArray[np.generic]], counts: Sequence[int | None]) -> list[Page]:
+    """The pages in the outputs of one inference, ``[B, width]`` each.
+
+    `counts` ``[B]`` cuts each page to its first items; None keeps them all.
+    """
+    item_ids, scores, reasons, statuses = (
+        arrays[tensor.name].tolist()
+        for tensor in (contract.ITEM_ID, contract.SCORE, contract.REASON, contract.STATUS)
+    )
+    releases = {
+        stage.name: arrays[contract.release_tensor(stage.name).name].tolist() for stage in contract.STAGES
+    }
+    return [
+        Page(
+            tuple(
+                Recommendation(item_id, score, _reason(reason))
+                for item_id, score, reason in zip(item_ids[row], scores[row], reasons[row], strict=True)
+                if item_id != contract.PADDING_ID
+            )[:count],
+            Status(statuses[row][0]),
+            {stage: contract.release_from_wire(values[row][0]) for stage, values in releases.items()},
+        )
+        for row, count in enumerate(counts)
+    ]
+
+
+def _reason(value: int) -> Reason | int:
+    try:
+        return Reason(value)
+    except ValueError:
+        return value

@@ -1,0 +1,91 @@
+"""Between plain arrays and tritonclient: inputs, outputs, connection options, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.utils import InferenceServerException
+
+from tritonrec_client import contract
+from tritonrec_client.exchange import Failure
+from tritonrec_client.options import Keepalive, Tls
+from tritonrec_client.request import Arrays, ModelShape
+
+LARGEST_MESSAGE = 2**31 - 1
+"""Bytes: what tritonclient sets where it is given no channel arguments of one's own."""
+
+
+def connection_options(keepalive: Keepalive, tls: Tls | None) -> dict[str, Any]:
+    """The arguments of tritonclient's ``InferenceServerClient``, apart from its address.
+
+    The channel's arguments are spelled out because gRPC waits up to two minutes before it reconnects to a
+    server that was gone for long; given any, tritonclient leaves out its own, which are therefore repeated.
+    """
+    options: dict[str, Any] = {
+        "channel_args": [
+            ("grpc.max_send_message_length", LARGEST_MESSAGE),
+            ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+            ("grpc.keepalive_time_ms", round(keepalive.interval * 1000)),
+            ("grpc.keepalive_timeout_ms", round(keepalive.timeout * 1000)),
+            ("grpc.keepalive_permit_without_calls", int(keepalive.without_calls)),
+            ("grpc.http2.max_pings_without_data", 0 if keepalive.without_calls else 2),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+    }
+    if tls is not None:
+        options |= {
+            "ssl": True,
+            "root_certificates": tls.root_certificates,
+            "private_key": tls.private_key,
+            "certificate_chain": tls.certificate_chain,
+        }
+    return options
+
+
+def infer_arguments(
+    model: str, inputs: Arrays, timeout: float, headers: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """The arguments of tritonclient's ``infer``.
+
+    `timeout`, in seconds, limits the wait here and travels as Triton's own request timeout, so that a
+    queue that honours it drops the request when nobody waits for it any more.
+    """
+    dtypes = {tensor.name: tensor.dtype for tensor in contract.RECOMMEND.inputs}
+    tensors = []
+    for name, array in inputs.items():
+        tensor = InferInput(name, list(array.shape), dtypes[name])
+        tensor.set_data_from_numpy(array)
+        tensors.append(tensor)
+    return {
+        "model_name": model,
+        "inputs": tensors,
+        "outputs": [InferRequestedOutput(tensor.name) for tensor in contract.RECOMMEND.outputs],
+        "timeout": max(1, int(timeout * 1_000_000)),
+        "client_timeout": timeout,
+        "headers": None if headers is None else dict(headers),
+    }
+
+
+def arrays(result: InferResult) -> Arrays:
+    """The outputs of `result` by name."""
+    return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+
+def model_shape(response: Any) -> ModelShape | Failure:
+    """The shape in the answer of ``get_model_config``, or a Failure where it is not such a model."""
+    config = response.config
+    widths = {tensor.name: list(tensor.dims) for tensor in (*config.input, *config.output)}
+    try:
+        (session,), (results,) = widths[contract.SESSION_ITEMS.name], widths[contract.ITEM_ID.name]
+    except (KeyError, ValueError):
+        return Failure("FAILED_PRECONDITION", f"the model {config.name!r} does not keep tritonrec's contract")
+    return ModelShape(session, results, max(1, config.max_batch_size))
+
+
+def failure(error: InferenceServerException) -> Failure:
+    """What `error` says, with gRPC's name of its status."""
+    status = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
+    return Failure(status, error.message() or "no message")
