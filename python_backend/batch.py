@@ -1,0 +1,91 @@
+"""Many requests, one array operation: how the stages' answers are computed for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tritonrec_client.contract import MODELS, Tensor, release_tensor, release_to_wire
+
+from python_backend.release import Release
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+
+NUMPY_DTYPES = {"INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "FP32": np.dtype(np.float32)}
+
+
+class ContractError(RuntimeError):
+    """A stage returned something else than the contract says: a fault of its code, not of a request."""
+
+
+class BatchAnswerer:
+    """Answers the requests of one execution with one call of the stage.
+
+    A bad request gets an InvalidRequest of its own and does not reach the stage; the rows of all others are
+    concatenated, computed once and split again, so their answers do not depend on who else is in the batch.
+    """
+
+    def __init__(self, stage: Stage, release: Release) -> None:
+        model = MODELS[stage.name]
+        self._stage = stage
+        self._inputs = model.inputs
+        self._release = release_tensor(stage.name)
+        self._release_number = release_to_wire(release.name)
+        self._outputs = [
+            (tensor, tensor.resolve(release.sizes)) for tensor in model.outputs if tensor != self._release
+        ]
+
+    def __call__(self, requests: Sequence[Arrays]) -> list[dict[str, Array] | InvalidRequest]:
+        """One answer per request, in order; each array ``[rows of that request, width]``.
+
+        Raises ContractError, or whatever the stage raises, when there is no answer for the whole batch.
+        """
+        refusals = [self._refusal(request) for request in requests]
+        accepted = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
+        answers = iter(self._compute(accepted) if accepted else ())
+        return [refusal or next(answers) for refusal in refusals]
+
+    def _refusal(self, request: Arrays) -> InvalidRequest | None:
+        try:
+            rows = {}
+            for tensor in self._inputs:
+                if tensor.name not in request:
+                    raise InvalidRequest(tensor.name, "nothing", "one tensor; every input is required")
+                rows[tensor.name] = len(request[tensor.name])
+                if rows[tensor.name] == 0:
+                    raise InvalidRequest(tensor.name, "a batch of 0 rows", "1 row or more")
+                if rows[tensor.name] != rows[self._inputs[0].name]:
+                    first = self._inputs[0].name
+                    raise InvalidRequest(
+                        tensor.name, f"{rows[tensor.name]} rows", f"as many as {first} has: {rows[first]}"
+                    )
+            self._stage.check(request)
+        except InvalidRequest as refusal:
+            return refusal
+        return None
+
+    def _compute(self, requests: Sequence[Arrays]) -> list[dict[str, Array]]:
+        """The answers to `requests`, all of them valid and at least one."""
+        names = [tensor.name for tensor in self._inputs]
+        if len(requests) == 1:
+            batch: Arrays = requests[0]
+        else:
+            batch = {name: np.concatenate([request[name] for request in requests]) for name in names}
+        rows = [len(request[names[0]]) for request in requests]
+        outputs = self._stage(batch)
+        for tensor, width in self._outputs:
+            self._require(outputs, tensor, (sum(rows), width))
+        outputs[self._release.name] = np.full((sum(rows), 1), self._release_number, dtype=np.int64)
+        ends = np.cumsum(rows)
+        return [
+            {name: array[end - count : end] for name, array in outputs.items()}
+            for end, count in zip(ends, rows, strict=True)
+        ]
+
+    def _require(self, outputs: Arrays, tensor: Tensor, shape: tuple[int, int]) -> None:
+        array = outputs.get(tensor.name)
+        found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+        if array is None or array.shape != shape or array.dtype != NUMPY_DTYPES[tensor.dtype]:
+            raise ContractError(
+                f"{self._stage.name} gave {found} as {tensor.name};"
+                f" the contract says {NUMPY_DTYPES[tensor.dtype]} {list(shape)}"
+            )

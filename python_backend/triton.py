@@ -1,0 +1,74 @@
+"""The adapter to Triton's Python backend; the only module that knows `triton_python_backend_utils`.
+
+Each `model_repository/<stage>/1/model.py` puts its release's code on the path and makes a `StageModel`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from tritonrec_client.contract import MODELS
+
+from python_backend.batch import BatchAnswerer
+from python_backend.release import Release
+from python_backend.stages.base import Array, InvalidRequest, Stage
+
+STAGE_CLASSES = {
+    "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
+    "retrieve": "python_backend.stages.retrieve:Retrieve",
+    "rank": "python_backend.stages.rank:Rank",
+    "rerank": "python_backend.stages.rerank:Rerank",
+}
+"""Where each stage's class is; imported by name, so that a process loads only its own stage's libraries."""
+
+
+class StageModel:
+    """One stage in one process of Triton.
+
+    `name` is the stage's name in the contract, `args` what Triton hands to `initialize`. Whatever is raised
+    here is Triton's reason why the model could not be loaded.
+    """
+
+    def __init__(self, name: str, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        options = {key: value["string_value"] for key, value in parameters.items()}
+        # The stub imports numpy before our code, so environment variables no longer reach its BLAS.
+        threadpool_limits(int(options["threads"]))
+        release = Release.open(Path(options["release_dir"]))
+        module, _, stage_class = STAGE_CLASSES[name].partition(":")
+        stage: Stage = getattr(importlib.import_module(module), stage_class).load(release, options)
+        self._name = name
+        self._inputs = [tensor.name for tensor in MODELS[name].inputs]
+        self._answer = BatchAnswerer(stage, release)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One InferenceResponse per request, in order: an answer or an error.
+
+        Never raises: Triton would fail requests without saying which one was at fault.
+        """
+        try:
+            answers = self._answer([self._arrays(request) for request in requests])
+            return [self._response(answer) for answer in answers]
+        except Exception as error:
+            pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
+            message = f"{self._name} failed ({type(error).__name__}: {error}); see the server's log"
+            return [self._error(message, pb_utils.TritonError.INTERNAL) for _ in requests]
+
+    def _arrays(self, request: Any) -> dict[str, Array]:
+        tensors = ((name, pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs)
+        return {name: tensor.as_numpy() for name, tensor in tensors if tensor is not None}
+
+    def _response(self, answer: dict[str, Array] | InvalidRequest) -> Any:
+        if isinstance(answer, InvalidRequest):
+            return self._error(str(answer), pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
+
+    @staticmethod
+    def _error(message: str, code: int) -> Any:
+        return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code))

@@ -1,0 +1,112 @@
+"""The committed model repository says what the contract says."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonrec_client.contract import MODELS, RECOMMEND, STAGES, Sizes, Tensor
+
+from tools.serving.repository import SOURCE, read_config
+
+CONFIGS = sorted(SOURCE.glob("*/config.pbtxt"))
+STAGE_NAMES = [stage.name for stage in STAGES]
+
+
+def config_of(model: str) -> ModelConfig:
+    return read_config(SOURCE / model / "config.pbtxt")
+
+
+def described(tensors: Iterable[Any]) -> dict[str, tuple[int, list[int]]]:
+    return {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in tensors}
+
+
+def promised(tensors: Iterable[Tensor]) -> dict[str, tuple[int, list[int]]]:
+    types = {"INT64": 9, "INT32": 8, "FP32": 11}  # DataType in Triton's model_config.proto
+    return {tensor.name: (types[tensor.dtype], [tensor.resolve(Sizes())]) for tensor in tensors}
+
+
+def test_every_model_of_the_contract_has_a_configuration() -> None:
+    assert {path.parent.name for path in CONFIGS} >= set(MODELS)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_tensors_have_the_names_types_and_default_widths_of_the_contract(model: str) -> None:
+    config = config_of(model)
+
+    assert config.name == model
+    assert described(config.input) == promised(MODELS[model].inputs)
+    assert described(config.output) == promised(MODELS[model].outputs)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_keeps_the_batch_and_none_has_an_optional_input(model: str) -> None:
+    config = config_of(model)
+
+    assert config.max_batch_size == config_of(RECOMMEND.name).max_batch_size
+    assert not any(tensor.optional for tensor in config.input)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_stage_is_warmed_with_one_row_and_with_a_full_batch(stage: str) -> None:
+    config = config_of(stage)
+
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, config.max_batch_size]
+    for warmup in config.model_warmup:
+        samples = {name: (sample.data_type, list(sample.dims)) for name, sample in warmup.inputs.items()}
+        assert samples == promised(MODELS[stage].inputs)
+        assert all(sample.zero_data for sample in warmup.inputs.values())
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_stage_batches_sheds_by_time_and_caps_its_threads(stage: str) -> None:
+    config = config_of(stage)
+    policy = config.dynamic_batching.default_queue_policy
+
+    assert config.HasField("dynamic_batching")
+    assert policy.timeout_action == policy.REJECT
+    assert policy.default_timeout_microseconds > 0
+    assert policy.allow_timeout_override
+    assert config.parameters["threads"].string_value == "1"
+    assert "release_dir" in config.parameters
+
+
+def test_the_ensemble_connects_every_tensor_of_every_stage_under_its_own_name() -> None:
+    steps = {step.model_name: step for step in config_of(RECOMMEND.name).ensemble_scheduling.step}
+
+    assert list(steps) == STAGE_NAMES
+    for stage in STAGES:
+        assert dict(steps[stage.name].input_map) == {tensor.name: tensor.name for tensor in stage.inputs}
+        assert dict(steps[stage.name].output_map) == {tensor.name: tensor.name for tensor in stage.outputs}
+
+
+def test_every_step_takes_only_what_the_request_or_an_earlier_step_gives() -> None:
+    known = {tensor.name for tensor in RECOMMEND.inputs}
+    for stage in STAGES:
+        assert {tensor.name for tensor in stage.inputs} <= known
+        known |= {tensor.name for tensor in stage.outputs}
+
+    assert {tensor.name for tensor in RECOMMEND.outputs} <= known
+
+
+def test_the_stages_model_files_differ_in_nothing_but_the_name_of_the_stage() -> None:
+    texts = {
+        (SOURCE / stage / "1" / "model.py").read_text(encoding="utf-8").replace(stage, "STAGE")
+        for stage in STAGE_NAMES
+    }
+
+    assert len(texts) == 1
+    ast.parse(texts.pop())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+def test_every_choice_stands_under_a_comment_that_says_why(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for before, line in itertools.pairwise(lines):
+        if line.startswith(("max_batch_size", "instance_group", "parameters", "model_warmup")):
+            assert before.startswith("#"), f"{path}: no comment above {line!r}"

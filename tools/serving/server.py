@@ -1,0 +1,275 @@
+"""A Triton server as a context manager: started, ready when it answers, stopped without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+from tritonrec_client.contract import ANONYMOUS, PADDING_ID, RECOMMEND, SESSION_ITEMS, USER_ID
+
+from tools.serving.repository import CONFIG
+from tools.serving.wheel import ServerUnavailableError, TritonWheel
+
+SHARED_MEMORY = Path("/dev/shm")
+EXIT_TIMEOUT = 10.0
+"""Seconds that requests in flight get when the server stops."""
+
+Check = Callable[[Any], object]
+"""Asks the server something through a gRPC client; raises InferenceServerException until it is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports of one server."""
+
+    grpc: int
+    http: int
+    metrics: int
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Three ports that nobody listens on at this moment."""
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            return cls(*(each.getsockname()[1] for each in sockets))
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What Triton counted for one model since it was loaded, its warm-up included: compare two looks.
+
+    `requests` succeeded in `executions` batches; `queue_ms` and `compute_ms` are sums over the requests, each
+    of which counts its whole batch's time.
+    """
+
+    requests: int
+    executions: int
+    queue_ms: float
+    compute_ms: float
+
+    def __sub__(self, earlier: Statistics) -> Statistics:
+        """What happened between two looks."""
+        return Statistics(
+            self.requests - earlier.requests,
+            self.executions - earlier.executions,
+            self.queue_ms - earlier.queue_ms,
+            self.compute_ms - earlier.compute_ms,
+        )
+
+
+class TritonServer:
+    """A Triton server of the models in `repository`, for the length of a with block.
+
+    It listens on 127.0.0.1 unless `host` says otherwise, on free `ports` unless some are given, and writes to
+    the file `log`. `models` names what to load; by default everything. It is ready when `check` passes: by
+    default an anonymous request to `recommend` where the repository has that model, because neither readiness
+    endpoint looks at an ensemble's steps.
+
+    Starting raises ServerUnavailableError when the server dies or is not ready after `timeout` seconds, with
+    the lines of its log that say why.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        log: Path,
+        backends: Path,
+        models: Sequence[str] = ("*",),
+        ports: Ports | None = None,
+        host: str = "127.0.0.1",
+        check: Check | None = None,
+        timeout: float = 120.0,
+    ) -> None:
+        self.repository = repository
+        self.ports = ports or Ports.free()
+        self.host = host
+        self.log = log
+        self._backends = backends
+        self._models = models
+        self._check = check
+        if check is None and (repository / RECOMMEND.name / CONFIG).is_file():
+            self._check = ask_anonymously
+        self._timeout = timeout
+        self._shared_memory = f"tritonrec_{os.getpid()}_{secrets.token_hex(4)}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where gRPC clients on this machine reach the server."""
+        return f"{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.ports.grpc}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id. RuntimeError where it was not started."""
+        return self._running().pid
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and wait until it is ready; on failure nothing is left running."""
+        wheel = TritonWheel.find()
+        wheel.check_libraries()
+        backends = wheel.prepare_backends(self._backends)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = wheel.environment()
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            # Where the stub imports numpy, before a model's own `threads` parameter is known.
+            environment.setdefault(f"{library}_NUM_THREADS", "1")
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(wheel.server), *self._arguments(backends)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A group of its own: Ctrl-C in a terminal reaches us alone, and we stop the server in order.
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Let requests in flight finish, then end the server and its stages; kill them if they do not."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(EXIT_TIMEOUT + 5)
+        # Stages outlive a server that was killed; the group is ours alone.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for leftover in SHARED_MEMORY.glob(f"{self._shared_memory}*"):
+            leftover.unlink(missing_ok=True)
+
+    def wait(self) -> int:
+        """Block until the server ends by itself; its exit code."""
+        return self._running().wait()
+
+    def client(self) -> Any:
+        """A new gRPC client of this server, for the caller to close."""
+        return grpcclient.InferenceServerClient(self.address)
+
+    def statistics(self) -> dict[str, Statistics]:
+        """What Triton counted since each model was loaded, by model name."""
+        with self.client() as client:
+            models = client.get_inference_statistics().model_stats
+        return {
+            model.name: Statistics(
+                requests=model.inference_stats.success.count,
+                executions=model.execution_count,
+                queue_ms=model.inference_stats.queue.ns / 1e6,
+                compute_ms=sum(
+                    part.ns
+                    for part in (
+                        model.inference_stats.compute_input,
+                        model.inference_stats.compute_infer,
+                        model.inference_stats.compute_output,
+                    )
+                )
+                / 1e6,
+            )
+            for model in models
+        }
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process
+
+    def _arguments(self, backends: Path) -> list[str]:
+        return [
+            f"--model-repository={self.repository}",
+            f"--backend-directory={backends}",
+            # Explicit: what is served changes when somebody asks for it, never because a file changed.
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in self._models),
+            # Configurations are complete; guessing would start every stage twice.
+            "--disable-auto-complete-config",
+            "--exit-on-error=true",
+            f"--exit-timeout-secs={EXIT_TIMEOUT:.0f}",
+            f"--grpc-address={self.host}",
+            f"--grpc-port={self.ports.grpc}",
+            f"--http-address={self.host}",
+            f"--http-port={self.ports.http}",
+            f"--metrics-address={self.host}",
+            f"--metrics-port={self.ports.metrics}",
+            "--allow-gpu-metrics=false",
+            # Its own names in /dev/shm: several servers run side by side and each cleans up after itself.
+            f"--backend-config=python,shm-region-prefix-name={self._shared_memory}",
+        ]
+
+    def _wait_until_ready(self) -> None:
+        process = self._running()
+        deadline = time.monotonic() + self._timeout
+        last: object = "it does not answer"
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    raise ServerUnavailableError(f"Triton ended at start:\n{telling_lines(self.log)}")
+                try:
+                    if client.is_server_ready(client_timeout=1.0):
+                        if self._check:
+                            self._check(client)
+                        return
+                except InferenceServerException as error:
+                    last = error.message()
+                time.sleep(0.05)
+        raise ServerUnavailableError(
+            f"Triton was not ready after {self._timeout:.0f} s ({last}):\n{telling_lines(self.log)}"
+        )
+
+
+def ask_anonymously(client: Any, model: str = RECOMMEND.name) -> Any:
+    """One request by nobody in particular to `model`, with a deadline of 5 s; its result.
+
+    Raises InferenceServerException where it is not answered.
+    """
+    metadata = client.get_model_metadata(model, client_timeout=5.0)
+    inputs = []
+    for tensor in metadata.inputs:
+        fill = {USER_ID.name: ANONYMOUS, SESSION_ITEMS.name: PADDING_ID}.get(tensor.name, 0)
+        array = np.full((1, tensor.shape[-1]), fill, dtype=triton_to_np_dtype(tensor.datatype))
+        request = grpcclient.InferInput(tensor.name, array.shape, tensor.datatype)
+        request.set_data_from_numpy(array)
+        inputs.append(request)
+    return client.infer(model, inputs, client_timeout=5.0)
+
+
+def telling_lines(log: Path, limit: int = 20) -> str:
+    """The last lines of a server's log that are errors or do not come from Triton itself."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    unprefixed = r"^(?![IWEV]\d{4} |[+|]|\s*$)"
+    telling = [line for line in lines if line.startswith("E") or re.match(unprefixed, line)]
+    # Triton escapes the line breaks of a Python traceback.
+    text = "\n".join(telling or lines).replace("\\n", "\n")
+    return "\n".join(text.splitlines()[-limit:])

@@ -1,0 +1,143 @@
+"""The Triton server inside the PyPI wheel `nvidia-pytriton`: where it is, and what it needs to run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+SUPPORTED_PYTHONS = ("3.11", "3.12")
+
+DEBIAN_PACKAGES = {
+    "libexpat.so.1": "libexpat1",
+    "libz.so.1": "zlib1g",
+    "libstdc++.so.6": "libstdc++6",
+    "libgcc_s.so.1": "libgcc-s1",
+    **{f"libpython{version}.so.1.0": f"libpython{version}" for version in SUPPORTED_PYTHONS},
+}
+"""Which Debian package brings a shared library that the wheel expects from the system."""
+
+
+class ServerUnavailableError(RuntimeError):
+    """Triton cannot run here; the message says in one line what is missing and how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonWheel:
+    """The installed wheel.
+
+    `root` is `pytriton/tritonserver`, `libraries` the folder of shared libraries packed with it.
+    """
+
+    root: Path
+    libraries: Path
+
+    @classmethod
+    def find(cls) -> TritonWheel:
+        """The wheel in this interpreter's environment.
+
+        Raises ServerUnavailableError where there is none, or where it cannot work with this Python or numpy.
+        """
+        if PYTHON not in SUPPORTED_PYTHONS:
+            raise ServerUnavailableError(
+                f"this is Python {PYTHON}; the pipeline runs on {' and '.join(SUPPORTED_PYTHONS)}"
+            )
+        spec = importlib.util.find_spec("pytriton")
+        if spec is None or not spec.submodule_search_locations:
+            raise ServerUnavailableError("nvidia-pytriton is not installed; pip install 'tritonrec[server]'")
+        package = Path(spec.submodule_search_locations[0])
+        wheel = cls(package / "tritonserver", package.parent / "nvidia_pytriton.libs")
+        for path in (wheel.server, wheel.backend, wheel.stub, wheel.libraries):
+            if not path.exists():
+                version = importlib.metadata.version("nvidia-pytriton")
+                raise ServerUnavailableError(
+                    f"nvidia-pytriton {version} has no {path}; install nvidia-pytriton==0.7.0"
+                )
+        numpy_version = importlib.metadata.version("numpy")
+        if int(numpy_version.split(".")[0]) >= 2:
+            raise ServerUnavailableError(
+                f"numpy is {numpy_version}; Triton 2.51 hands on empty tensors with it: install 'numpy<2'"
+            )
+        return wheel
+
+    @property
+    def server(self) -> Path:
+        return self.root / "bin" / "tritonserver"
+
+    @property
+    def backend(self) -> Path:
+        return self.root / "backends" / "python"
+
+    @property
+    def stub(self) -> Path:
+        """The program that runs one Python model; one is built for each minor version of Python."""
+        return self.root / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
+
+    def environment(self, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Environment variables for the server, on top of `base`.
+
+        The stub finds this virtual environment through the first `python3` on PATH, and its shared libraries
+        through LD_LIBRARY_PATH: libpython lies where this interpreter was built, the rest in the wheel.
+        """
+        # Not resolved: a virtual environment's python is a link to the interpreter it was made from.
+        programs = Path(sys.executable).parent
+        places = [str(self.libraries), str(sysconfig.get_config_var("LIBDIR"))]
+        places += [base["LD_LIBRARY_PATH"]] if base.get("LD_LIBRARY_PATH") else []
+        environment = {**base, "LD_LIBRARY_PATH": ":".join(places)}
+        environment["PATH"] = f"{programs}:{base['PATH']}" if base.get("PATH") else str(programs)
+        # It would override what the stub finds in the virtual environment.
+        environment.pop("PYTHONHOME", None)
+        return environment
+
+    def prepare_backends(self, folder: Path) -> Path:
+        """Lay out Triton's backend directory under `folder` and return it.
+
+        Triton wants the stub beside the backend; the wheel keeps one per version of Python elsewhere.
+        """
+        python = folder / PYTHON / "python"
+        python.mkdir(parents=True, exist_ok=True)
+        for source in (*self.backend.glob("*.so"), *self.backend.glob("*.py"), self.stub):
+            link = python / source.name
+            if link.is_symlink() and link.readlink() == source:
+                continue
+            # By rename, so that another server that starts at the same time never sees a missing file.
+            fresh = python / f".{source.name}.{os.getpid()}"
+            fresh.symlink_to(source)
+            fresh.replace(link)
+        return python.parent
+
+    def check_libraries(self) -> None:
+        """Raise ServerUnavailableError where the dynamic linker cannot find what the server needs."""
+        environment = self.environment()
+        for program in (self.server, self.backend / "libtriton_python.so", self.stub):
+            result = subprocess.run(
+                ["ldd", str(program)], env=environment, capture_output=True, text=True, check=False
+            )
+            problem = linker_problem(result.stdout + result.stderr)
+            if problem:
+                raise ServerUnavailableError(f"{program.name} cannot start: {problem}")
+
+
+def linker_problem(listing: str) -> str | None:
+    """What `ldd` found missing, in one line with the remedy, or None."""
+    missing = sorted(set(re.findall(r"^\s*(\S+) => not found", listing, re.MULTILINE)))
+    if missing:
+        packages = [DEBIAN_PACKAGES[name] for name in missing if name in DEBIAN_PACKAGES]
+        remedy = f"apt-get install {' '.join(packages)}" if packages else "install what brings them"
+        if any(name.startswith("libpython") for name in missing):
+            remedy += ", or a Python that was built with --enable-shared"
+        return f"shared libraries are missing: {', '.join(missing)} ({remedy})"
+    too_old = re.search(r"version `(\S+)' not found", listing)
+    if too_old:
+        return f"this system's C or C++ library has no {too_old[1]}; Debian 12 or later has it"
+    if "not a dynamic executable" in listing:
+        return "it is not a program for this machine; the wheel is for x86-64 Linux"
+    return None
