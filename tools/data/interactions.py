@@ -78,13 +78,13 @@ class Interactions:
         """The items of the user in `row`, oldest first: a view, int32 ``[lengths[row]]``."""
         return self.items[self.offsets[row] : self.offsets[row + 1]]
 
-    def without_last(self, count: int = 1) -> Interactions:
-        """The same users without each one's last `count` events.
+    def without_last(self, count: int | NDArray[np.int64] = 1) -> Interactions:
+        """The same users without each one's last `count` events, one number for all or int64 ``[U]``.
 
-        A user with at most `count` events becomes empty but keeps the row.
+        A user with at most that many events becomes empty but keeps the row.
         """
-        if count < 0:
-            raise ValueError(f"count is {count}; it must be at least 0")
+        if np.any(np.less(count, 0)):
+            raise ValueError(f"count is {np.min(count)}; it must be at least 0")
         lengths = np.maximum(self.lengths - count, 0)
         keep = np.repeat(self.offsets[:-1] + lengths, self.lengths) > np.arange(self.n_events)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
