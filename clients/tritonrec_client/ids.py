@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import cast
+from typing import SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ ALLOWED = f"an integer from {PADDING_ID} to 2**63 - 1, or a string of at least o
 """What an id may be, in words, for error messages."""
 
 
-def wire_id(value: str | int) -> int:
+def wire_id(value: str | SupportsIndex) -> int:
     """The wire id of `value`: an integer as it is, a string as its 63-bit BLAKE2b hash.
 
     Raises ValueError, naming what is allowed, for an integer below -1 or above 2**63 - 1, an empty string
@@ -38,7 +38,7 @@ def wire_id(value: str | int) -> int:
     return number
 
 
-def wire_ids(values: Iterable[str | int] | npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+def wire_ids(values: Iterable[str | SupportsIndex] | npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     """The wire ids of `values`, int64 ``[n]``; an integer array is checked and converted as a whole.
 
     Raises ValueError as `wire_id` does, for the first value that is not allowed.
@@ -49,7 +49,7 @@ def wire_ids(values: Iterable[str | int] | npt.NDArray[np.generic]) -> npt.NDArr
         if values.dtype.kind in "iu":
             return _checked(values)
         values = values.tolist()
-    return np.fromiter((wire_id(value) for value in cast("Iterable[str | int]", values)), np.int64)
+    return np.fromiter((wire_id(value) for value in cast("Iterable[str | SupportsIndex]", values)), np.int64)
 
 
 def _checked(numbers: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
