@@ -21,6 +21,15 @@ PREFIX = "tritonrec:user:"
 COMMANDS_AT_ONCE = 256
 """How many writes travel in one round trip: enough to hide the network, few enough for the timeout."""
 
+TLS_OPTIONS = (
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+)
+
 Element = TypeVar("Element")
 
 
@@ -40,7 +49,7 @@ class RedisStore(FeatureStore):
     def from_url(cls, url: str, timeout: float) -> RedisStore:
         """The store of ``redis://[[user]:password@]host[:port][/database]``; ``rediss://`` for TLS.
 
-        Options: ``prefix`` and redis-py's own that start with ``ssl_``. Raises ValueError on another URL,
+        Options: ``prefix``, and for TLS redis-py's own of `TLS_OPTIONS`. Raises ValueError on another URL,
         with a message that holds nothing of a password.
         """
         try:
@@ -51,9 +60,12 @@ class RedisStore(FeatureStore):
             raise ValueError(_NOT_A_URL) from None
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         prefix = options.pop("prefix", PREFIX)
-        unknown = sorted(name for name in options if not name.startswith("ssl_"))
+        allowed = TLS_OPTIONS if parts.scheme == "rediss" else ()
+        unknown = sorted(name for name in options if name not in allowed)
         if unknown:
-            raise ValueError(f"store URL: unknown option {unknown[0]!r}; allowed are 'prefix' and 'ssl_…'")
+            raise ValueError(
+                f"store URL: unknown option {unknown[0]!r}; allowed are {', '.join(('prefix', *allowed))}"
+            )
         client = redis.Redis.from_url(
             parts._replace(query=urlencode(options)).geturl(),
             socket_timeout=timeout,
@@ -108,7 +120,8 @@ _NOT_A_URL = (
 def _location(parts: SplitResult) -> str:
     """Where the server is, without its credentials. Raises ValueError on what is not a server's URL."""
     database = parts.path.strip("/")
-    if not parts.hostname or parts.fragment or (database and not database.isdigit()):
+    stray = "@" in parts.query or parts.fragment  # the end of a password, most likely
+    if not parts.hostname or stray or (database and not database.isdigit()):
         raise ValueError(_NOT_A_URL)
     return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}/{database or 0}"
 
