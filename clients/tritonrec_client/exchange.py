@@ -192,7 +192,7 @@ class Exchange:
             self.addresses.succeeded(address)  # it answered, if only to refuse
             raise _refusal(address, failure)
         self.addresses.failed(address)
-        if timed_out and (call.timeout.attempt is None or call.left() < NO_TIME):
+        if call.left() < NO_TIME or (timed_out and call.timeout.attempt is None):
             raise _deadline_exceeded(call)
         pause = 0.0
         if not self.addresses.has_other([tried for tried, _ in call.failures]):
