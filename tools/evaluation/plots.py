@@ -243,7 +243,7 @@ def ndcg_by_history(figures: Figures) -> str:
     return to_svg(figure)
 
 
-_PLOTS: dict[str, Callable[[Figures], str | None]] = {
+PLOTS: dict[str, Callable[[Figures], str | None]] = {
     "recall_at_k": recall_at_k,
     "ndcg_bars": ndcg_bars,
     "coverage_and_accuracy": coverage_and_accuracy,
@@ -258,5 +258,5 @@ _PLOTS: dict[str, Callable[[Figures], str | None]] = {
 def draw(figures: Figures) -> dict[str, str]:
     """All plots by name, in the report's style; a plot that has nothing to show is left out."""
     with applied():
-        drawn = {name: plot(figures) for name, plot in _PLOTS.items()}
+        drawn = {name: plot(figures) for name, plot in PLOTS.items()}
     return {name: svg for name, svg in drawn.items() if svg}

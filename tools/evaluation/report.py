@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,13 @@ def write_report(evaluation: Evaluation, folder: Path) -> Figures:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "index.html").write_text(render_page(figures), encoding="utf-8")
+    (folder / "index.html").write_text(render_page(figures, draw(figures)), encoding="utf-8")
     np.savez_compressed(folder / "ranks.npz", **target_ranks(evaluation))
     return figures
 
 
-def render_page(figures: Figures) -> str:
-    """The report's page as HTML that makes no request: style and plots are inside it."""
+def render_page(figures: Figures, plots: Mapping[str, str]) -> str:
+    """The report's page as HTML that makes no request; `plots` are SVG documents by name (`plots.draw`)."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(["html", "jinja"]),
@@ -73,7 +74,7 @@ def render_page(figures: Figures) -> str:
         served=figures["methods"][RERANK],
         table=_table(figures),
         looks=looks(figures["methods"]),
-        plots={name: data_uri(svg) for name, svg in draw(figures).items()},
+        plots={name: data_uri(svg) for name, svg in plots.items()},
         stage_names=STAGES,
     )
 
