@@ -86,6 +86,14 @@ def model_shape(response: Any) -> ModelShape | Failure:
 
 
 def failure(error: InferenceServerException) -> Failure:
-    """What `error` says, with gRPC's name of its status."""
+    """What `error` says, with gRPC's name of its status.
+
+    A server that is stopping unloads its models and answers NOT_FOUND for them meanwhile, for seconds; that
+    is as good a reason to ask another server as UNAVAILABLE, and becomes it. A model that the server never
+    heard of stays NOT_FOUND.
+    """
     status = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
-    return Failure(status, error.message() or "no message")
+    words = error.message() or "no message"
+    if status == "NOT_FOUND" and words.endswith("has no available versions"):
+        status = "UNAVAILABLE"
+    return Failure(status, words)

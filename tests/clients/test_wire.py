@@ -66,3 +66,10 @@ def test_a_failure_keeps_its_status_and_words() -> None:
     error = InferenceServerException("it is gone", "StatusCode.UNAVAILABLE")
     assert failure(error) == Failure("UNAVAILABLE", "it is gone")
     assert failure(InferenceServerException("made here")) == Failure("UNKNOWN", "made here")
+
+
+def test_a_model_that_a_stopping_server_has_unloaded_is_to_be_asked_for_elsewhere() -> None:
+    words = "Request for unknown model: 'recommend' has no available versions"
+    assert failure(InferenceServerException(words, "StatusCode.NOT_FOUND")).status == "UNAVAILABLE"
+    never = InferenceServerException("Request for unknown model: 'x' is not found", "StatusCode.NOT_FOUND")
+    assert failure(never).status == "NOT_FOUND"
