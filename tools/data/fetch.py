@@ -16,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+RETRIES = 2
+"""How often pip tries again."""
+
 
 class FetchError(RuntimeError):
     """The data set could not be fetched; the message is one line that says what to do."""
@@ -84,7 +87,15 @@ def _has(folder: Path, name: str, digest: str) -> bool:
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        f"--retries={RETRIES}",
+    ]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))

@@ -49,7 +49,7 @@ def _once(
     order = np.argsort(pairs, kind="stable")
     pairs = pairs[order]
     differs = pairs[1:] != pairs[:-1]
-    end = np.array([True])
+    end = np.ones(min(len(users), 1), dtype=bool)
     keep = np.zeros(len(users), dtype=bool)
     keep[order[np.concatenate([differs, end] if repeats == "last" else [end, differs])]] = True
     return keep

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+LineFinder = Callable[[Iterable[int]], dict[int, int]]
+"""Gives the line numbers, by row, of the rows that it is asked about."""
+
 LISTED = 20
 """How many problems of one kind in one column are listed; the others are only counted."""
 
@@ -76,11 +79,18 @@ class Collector:
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str | None, str], list[Problem]] = {}
         self._counts: dict[tuple[str, str | None, str], int] = {}
-        self._line_finders: dict[str, Callable[[Iterable[int]], dict[int, int]]] = {}
+        self._columns: dict[str, list[str]] = {}
+        self._line_finders: dict[str, LineFinder] = {}
 
-    def find_lines_with(self, file: str, finder: Callable[[Iterable[int]], dict[int, int]]) -> None:
-        """Let `finder` turn row numbers of `file` into line numbers, if anything turns out to be wrong."""
-        self._line_finders[file] = finder
+    def expect(self, file: str, columns: Sequence[str], find_lines: LineFinder | None = None) -> None:
+        """Announce a file: the listing has files and their columns in the order in which they are announced.
+
+        `find_lines` turns row numbers of a text file into line numbers, if anything turns out to be wrong.
+        """
+        known = self._columns.setdefault(file, [])  # one file may be two tables
+        known += [column for column in columns if column not in known]
+        if find_lines:
+            self._line_finders[file] = find_lines
 
     def add(self, kind: str, file: str, column: str | None, message: str, *, row: int | None = None) -> None:
         """Note one problem; `kind` groups those of which a few examples are enough."""
@@ -119,11 +129,12 @@ class Collector:
         for key, listed in self._groups.items():
             *most, last = listed
             problems += [*most, replace(last, more=self._counts[key] - len(listed))]
-        # Stable: files and columns in the order in which they were met, each one's kinds together.
-        files = list(dict.fromkeys(key[0] for key in self._groups))
-        columns = list(dict.fromkeys(key[1] for key in self._groups))
-        problems.sort(key=lambda problem: (files.index(problem.file), columns.index(problem.column)))
+        problems.sort(key=self._place)  # stable: what is found first comes first within a column
         raise DataProblems(self._with_lines(problems))
+
+    def _place(self, problem: Problem) -> tuple[int, int]:
+        columns: list[str | None] = [None, *self._columns[problem.file]]
+        return list(self._columns).index(problem.file), columns.index(problem.column)
 
     def _with_lines(self, problems: list[Problem]) -> list[Problem]:
         lines: dict[str, dict[int, int]] = {}

@@ -38,8 +38,7 @@ class Reader:
         self._problems = problems
         self._ragged: list[int] = []  # data rows, from 0, that were left out of the batches
         self._batches = 0
-        if self._format != "parquet":
-            problems.find_lines_with(self.file, self._lines)
+        problems.expect(self.file, self.columns, None if self._format == "parquet" else self._lines)
 
     def batches(self) -> Iterator[dict[str, pa.Array]]:
         """Yields the columns by name, batch after batch; nothing at all if the file cannot be used."""
@@ -87,9 +86,8 @@ class Reader:
 
     def _text(self) -> Iterator[pa.RecordBatch]:
         with suppress(StopIteration):
-            try:
-                header = next(self._python_reader("strict"))
-            except UnicodeDecodeError:
+            header = next(self._python_reader("surrogateescape"))
+            if _has_surrogates(header):
                 self._complain("file", "the header is not UTF-8; save the file as UTF-8")
                 return
             if not self._has_columns(header):
@@ -168,6 +166,14 @@ def decoded(array: pa.Array) -> tuple[pa.Array, list[int]]:
     good = np.ones(len(values), dtype=bool)
     good[bad] = False
     return pa.array(values, pa.binary(), mask=~good).cast(pa.string()), bad
+
+
+def _has_surrogates(header: list[str]) -> bool:
+    try:
+        "".join(header).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -91,11 +91,10 @@ def _from_numbers(array: pa.Array, per_second: int) -> Times:
         values = np.where(readable, values, 0)
     plausible = (values >= 0) & (values < LATEST * per_second)
     values = np.where(plausible, values, 0)
-    # Whole and fraction apart: a float64 of seconds has no room for nanoseconds as well.
     scale = PER_SECOND["ns"] // per_second
-    whole = np.floor(values).astype(np.int64)
+    whole = values.astype(np.int64)
     nanoseconds = whole * scale
-    if values.dtype.kind == "f":
+    if values.dtype.kind == "f":  # whole and fraction apart: a float64 of seconds has no room for both
         nanoseconds += ((values - whole) * scale).astype(np.int64)
     return Times(nanoseconds, readable, plausible & readable)
 
