@@ -36,7 +36,7 @@ _COLUMNS = (
     ("recall_500", "Recall", 500, "three", True),
     ("mrr_20", "MRR", 20, "three", True),
     ("coverage_20", "Coverage", _PLACES, "percent", True),
-    ("novelty_20", "Novelty, bits", _PLACES, "two", False),
+    ("novelty_20", "Novelty", _PLACES, "two", False),
     ("popularity_percentile_20", "Popularity percentile", None, "one", False),
     ("diversity_20", "Diversity", _PLACES, "three", False),
 )
