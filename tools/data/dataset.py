@@ -33,6 +33,7 @@ class Dataset:
         events_read: rows of the events file.
         events_kept: those that passed the filters on event type and rating; `interactions.n_events` is what
             remains of them where each user meets an item once.
+        notes: what is allowed but probably not meant, for people to read.
     """
 
     interactions: Interactions
@@ -46,6 +47,7 @@ class Dataset:
     data_range: tuple[int, int]
     events_read: int
     events_kept: int
+    notes: tuple[str, ...]
 
 
 def load_dataset(config: BuildConfig, progress: Progress | None = None) -> Dataset:
@@ -66,7 +68,8 @@ def load_dataset(config: BuildConfig, progress: Progress | None = None) -> Datas
 
     items = Catalogue(events.items, items_table.ids if items_table else None, problems, closed=True)
     users = Catalogue(events.users, users_table.ids if users_table else None, problems, closed=False)
-    _check_candidates(config, len(items.keys), problems)
+    n_items = len((items_table.ids if items_table else events.items).values)
+    _check_candidates(config, n_items, problems)
     problems.raise_if_any()
 
     keys: list[str] = items.keys.to_pylist()
@@ -85,6 +88,7 @@ def load_dataset(config: BuildConfig, progress: Progress | None = None) -> Datas
         data_range=data_range,
         events_read=events.rows_read,
         events_kept=kept,
+        notes=tuple(catalogue.note for catalogue in (users, items) if catalogue.note),
     )
 
 

@@ -118,7 +118,11 @@ def _as_text(array: pa.Array, column: str, reader: Reader, start: int, problems:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if not pa.types.is_binary(array.type):
-        return array.cast(pa.string())
+        try:
+            return array.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            problems.add("type", reader.file, column, f"holds {array.type}; it must be text or a number")
+            return pa.nulls(len(array), pa.string())
     text, broken = decoded(array)
     problems.add_rows(
         "utf8",

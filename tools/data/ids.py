@@ -157,6 +157,7 @@ class Catalogue:
     Attributes:
         keys: the ids as text, Arrow string ``[n]``.
         kind: whether they are integer or string ids.
+        note: a warning where few ids of many make all of them string ids, or None.
         wire: int64 ``[n]``.
         event_rows: int32 ``[values of the events' column]``, the row of each of them.
     """
@@ -169,7 +170,9 @@ class Catalogue:
         if table is not None:
             self._join(events, table, closed=closed)
         columns = [events] if table is None else [table, events]
-        self.kind: IdKind = _kind(columns)
+        others = _not_integers(columns)
+        self.kind: IdKind = "string" if others else "integer"
+        self.note = _note(columns, others)
         self.wire = self._wire_ids(columns[0], problems)
 
     def _join(self, events: IdColumn, table: IdColumn, *, closed: bool) -> None:
@@ -205,9 +208,21 @@ class Catalogue:
         return wire
 
 
-def _kind(columns: Sequence[IdColumn]) -> IdKind:
-    """Integer or string ids; negative integers are noted where all others are integers."""
+def _note(columns: Sequence[IdColumn], others: Sequence[str]) -> str | None:
+    total = sum(len(column.values) for column in columns)
+    if not others or 2 * len(others) > total:
+        return None
+    places = " and ".join(f"{column.file}, column {column.column!r}" for column in columns)
+    return (
+        f"{places}: ids are treated as strings, since {len(others):,} of {total:,} are no integers, such as "
+        f"{', '.join(map(shown, others[:3]))}; whoever calls must then send every id as a string"
+    )
+
+
+def _not_integers(columns: Sequence[IdColumn]) -> list[str]:
+    """The ids that are no integer ids; if there are none, negative integers are noted as problems."""
     negatives = []
+    others: list[str] = []
     for column in columns:
         values = column.values
         length = pc.utf8_length(values)
@@ -219,9 +234,9 @@ def _kind(columns: Sequence[IdColumn]) -> IdKind:
         rest = values.take(pa.array(other))
         negative = np.asarray(pc.match_substring_regex(rest, _NEGATIVE))
         nothing = np.asarray(pc.is_in(rest, pa.array(["", *_NAN])))
-        if not np.all(negative | nothing):
-            return "string"
+        others += rest.take(pa.array(np.flatnonzero(~(negative | nothing)))).to_pylist()
         negatives.append((column, other[negative].tolist()))
-    for column, places in negatives:
-        column.refuse("negative", places, lambda value: f"the id {value} is negative; ids start at 0")
-    return "integer"
+    if not others:
+        for column, places in negatives:
+            column.refuse("negative", places, lambda value: f"the id {value} is negative; ids start at 0")
+    return others

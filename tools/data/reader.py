@@ -53,7 +53,7 @@ class Reader:
             for batch in self._parquet() if self._format == "parquet" else self._text():
                 rows += batch.num_rows
                 yield {name: batch.column(name) for name in self.columns}
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, csv.Error) as error:
             self._complain("file", f"cannot be read as {self._format}: {_plain(error)}")
         if rows == 0 and not self._problems.about(self.file):
             self._complain("file", "is empty: it has a header but no rows")

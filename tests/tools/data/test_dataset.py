@@ -58,6 +58,14 @@ def test_one_id_that_is_no_canonical_integer_makes_all_of_them_strings(files, va
     assert dataset.interactions.item_ids[1:].tolist() == wire_ids(["10", value]).tolist()
 
 
+def test_a_few_strings_among_integer_ids_are_pointed_out(files):
+    files.events(HEADER + "".join(f"u{item},{item},100\n" for item in range(1500)) + "u1,none,100\n")
+    assert files.load().notes == (
+        "events.csv, column 'item': ids are treated as strings, since 1 of 1,501 are no integers, such as "
+        "'none'; whoever calls must then send every id as a string",
+    )
+
+
 @pytest.mark.parametrize("value", ["0", "9223372036854775807", "1000000000000000000"])
 def test_any_canonical_integer_below_2_to_the_63_is_an_integer_id(files, value):
     files.events(HEADER + f"{value},10,100\n")

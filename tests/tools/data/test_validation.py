@@ -281,6 +281,18 @@ def test_fewer_items_than_candidates_are_refused_with_both_numbers(files):
     )
 
 
+def test_items_are_counted_in_the_item_table_even_where_it_misses_some(files):
+    files.events().items("item\n10\n")
+    assert "has 1 items, fewer than the 2 candidates" in files.problems(candidates=2)[0].message
+
+
+def test_a_rating_of_a_type_that_is_no_number_is_refused(files):
+    table = pa.table({"user": [1], "item": [10], "timestamp": [1], "stars": [[5]]})
+    pq.write_table(table, "events.parquet")
+    files.data["events"].update(path="events.parquet", rating="stars", min_rating=3)
+    assert files.problems()[-1].message == "holds list<element: int64>; it must be text or a number"
+
+
 def test_filters_that_leave_nothing_are_refused(files):
     files.events("user,item,timestamp,type\n1,10,100,view\n1,11,200,cart\n", event="type", keep=["buy"])
     assert files.problem().message == "no event passes keep = ['buy'] (column 'type' has 'cart', 'view')"
