@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -75,7 +75,7 @@ class EncodedField:
     """A fitted field: its codes are columns ``start … start + slots`` of an encoded row.
 
     The value at place p of `vocabulary` has code ``first_code + p``. A number has code ``first_code`` +
-    how many `boundaries` are at most that number.
+    how many `boundaries` are below that number.
     """
 
     name: str
@@ -98,7 +98,7 @@ class EncodedField:
             number = _number(self.name, value)
             if number is None or not self.code_count:
                 return []
-            return [self.first_code + bisect_right(self.boundaries, number)]
+            return [self.first_code + bisect_left(self.boundaries, number)]
         known = self._codes
         found = [known[part] for part in _parts(self.name, self.kind, value) if part in known]
         return found[: self.slots]
@@ -204,12 +204,13 @@ def _fit_field(
 
 
 def _quantile_boundaries(numbers: Sequence[float], buckets: int) -> tuple[float, ...]:
-    """At most ``buckets - 1`` values of `numbers` that cut them into buckets of about equal count."""
-    if not numbers:
-        return ()
-    ordered = np.sort(np.array(numbers, np.float64))
-    cuts = np.unique(np.quantile(ordered, np.arange(1, buckets) / buckets, method="inverted_cdf"))
-    return tuple(cuts[cuts > ordered[0]].tolist())  # nothing would lie below a cut at the smallest value
+    """At most ``buckets - 1`` of `numbers`, each the largest of its bucket; buckets are about as full."""
+    distinct = np.unique(np.array(numbers, np.float64))
+    if len(distinct) <= buckets:
+        return tuple(distinct[:-1].tolist())
+    cuts = np.quantile(numbers, np.arange(1, buckets) / buckets, method="inverted_cdf")
+    # Nothing would lie above a cut at the largest number, so it moves to the one before.
+    return tuple(np.unique(np.minimum(cuts, distinct[-2])).tolist())
 
 
 def _number(name: str, value: object) -> float | None:

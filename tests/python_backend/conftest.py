@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from tritonrec_client.contract import Sizes
 
 from python_backend.features import FeatureEncoder, FeatureField
 from python_backend.release import Release
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -64,9 +64,22 @@ def test_a_category_rarer_than_min_count_is_unknown() -> None:
 def test_numbers_fall_into_buckets_of_about_equal_count() -> None:
     encoder = fit("numeric", [float(number) for number in range(100)], buckets=4)
     encoded = encoder.encode([{"x": float(number)} for number in range(100)])
-    assert np.bincount(encoded[:, 0])[1:].tolist() == pytest.approx([25] * 4, abs=1)
+    assert np.bincount(encoded[:, 0]).tolist() == [0, 25, 25, 25, 25]
     assert codes(encoder, -1e9) == [1]
     assert codes(encoder, 1e9) == [4]
+
+
+def test_few_distinct_numbers_get_a_code_each_however_rare() -> None:
+    encoder = fit("numeric", [0.0] + [1.0] * 99, buckets=4)
+    assert [codes(encoder, number) for number in (0.0, 1.0)] == [[1], [2]]
+
+
+def test_a_number_so_frequent_that_it_fills_buckets_leaves_fewer_of_them() -> None:
+    others = [float(number) for number in range(10)]
+    smallest = fit("numeric", [-1.0] * 90 + others, buckets=4)
+    assert [codes(smallest, number) for number in (-1.0, 0.0, 9.0)] == [[1], [2], [2]]
+    largest = fit("numeric", [10.0] * 90 + others, buckets=4)
+    assert [codes(largest, number) for number in (0.0, 9.0, 10.0)] == [[1], [1], [2]]
 
 
 def test_a_constant_number_gets_one_code() -> None:

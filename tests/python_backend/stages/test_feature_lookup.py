@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tritonrec_client.contract import Status
 
@@ -63,11 +63,8 @@ def ask(stage: FeatureLookup, *requests: tuple[int, list[int]]) -> dict[str, np.
 def one(stage: FeatureLookup, user_id: int, *session: int) -> tuple[list[int], list[int], Status]:
     """History, seen and status of a single request."""
     answer = ask(stage, (user_id, list(session)))
-    return (
-        answer["history"][0].tolist(),
-        answer["seen"][0].tolist(),
-        Status(int(answer["lookup_status"][0, 0])),
-    )
+    status = Status(int(answer["lookup_status"][0, 0]))
+    return answer["history"][0].tolist(), answer["seen"][0].tolist(), status
 
 
 def test_a_known_user_gets_features_and_items_of_this_release(stage: FeatureLookup) -> None:
@@ -95,6 +92,10 @@ def test_features_at_serving_are_the_features_of_training(
 
 def test_history_keeps_the_newest_items_and_seen_more_of_them(stage: FeatureLookup) -> None:
     assert one(stage, 2) == ([2, 3, 4, 5], [1, 2, 3, 4, 5, 0], Status.OK)
+
+
+def test_as_many_items_as_seen_holds_are_all_kept(stage: FeatureLookup) -> None:
+    assert one(stage, 2, 50) == ([3, 4, 5, 6], [1, 2, 3, 4, 5, 6], Status.OK)
 
 
 def test_more_items_than_seen_holds_keeps_the_newest_and_says_so(stage: FeatureLookup) -> None:
@@ -182,7 +183,6 @@ user_ids = st.sampled_from([-1, UNKNOWN, *USERS])
 session_items = st.lists(st.sampled_from([-1, 999, *range(10, 110, 10)]), max_size=3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(user_ids, session_items), min_size=1, max_size=8))
 def test_a_batch_is_its_requests_one_by_one(
     stage: FeatureLookup, requests: list[tuple[int, list[int]]]
@@ -193,7 +193,6 @@ def test_a_batch_is_its_requests_one_by_one(
             assert np.array_equal(batch[name][row], array[0]), name
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(user_ids, session_items), min_size=1, max_size=8))
 def test_history_and_seen_are_what_a_plain_loop_over_the_events_gives(
     stage: FeatureLookup, requests: list[tuple[int, list[int]]]

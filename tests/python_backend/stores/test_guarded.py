@@ -85,6 +85,27 @@ def test_a_probe_that_succeeds_opens_the_store_for_all(guarded: GuardedStore, in
     assert inner.asked == 4
 
 
+def test_while_a_probe_waits_for_the_store_nobody_else_does() -> None:
+    refused: list[bool] = []
+
+    class AskedAgain(Unsteady):
+        def get_many(self, user_ids: Sequence[int]) -> list[Found]:
+            if not self.down:
+                with pytest.raises(StoreUnavailable, match="not asked again yet"):
+                    guarded.get_many([2])
+                refused.append(True)
+            return super().get_many(user_ids)
+
+    asked_again = AskedAgain()
+    asked_again.down = True
+    guarded = GuardedStore(asked_again, retry_after=1.0, clock=lambda: asked_again.now)
+    fail(guarded)
+    asked_again.down = False
+    asked_again.now += 1
+    assert guarded.get_many([1]) == [None]
+    assert refused == [True]
+
+
 def test_the_wait_begins_when_the_failure_is_known(guarded: GuardedStore, inner: Unsteady) -> None:
     """A look-up that waited for its timeout has spent that time already."""
 

@@ -77,6 +77,14 @@ def test_a_reader_sees_what_another_process_writes_beyond_the_first_size_of_the_
     assert reader.get_many([0]) == [record(6)]
 
 
+def test_a_writer_goes_on_after_another_process_made_the_map_larger(tmp_path: Path) -> None:
+    writer = open_store(f"lmdb://{tmp_path}")
+    writer.put_many({0: record(5)})
+    write_in_another_process(tmp_path, users=60, items=100_000)
+    writer.put_many({0: record(6)})
+    assert writer.get_many([0]) == [record(6)]
+
+
 def test_a_folder_that_is_removed_is_unavailable_until_it_is_written_again(tmp_path: Path) -> None:
     store = open_store(f"lmdb://{tmp_path}/store")
     store.put_many({1: record(5)})

@@ -34,7 +34,7 @@ def test_a_url_that_cannot_be_meant_is_refused_when_it_is_read(url: str, message
 
 
 @pytest.mark.parametrize(
-    "password", ["se/cret", "se?cret", "se#cret", "se/cret@x", "se[cret", "1?cret", "1#cret"]
+    "password", ["se/cret", "se?cret", "se#cret", "se/c@cret", "se[cret", "1?cret", "1#cret", "1/cret"]
 )
 def test_a_password_that_is_not_percent_encoded_is_not_shown(password: str) -> None:
     with pytest.raises(ValueError, match="percent-encoded") as refused:

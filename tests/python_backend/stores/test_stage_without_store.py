@@ -77,7 +77,7 @@ def test_a_hanging_redis_costs_one_timeout_and_not_one_per_request(
     own_redis.stall()
     start = time.monotonic()
     assert [history(stage) for _ in range(50)] == [NOT_PERSONAL] * 50
-    assert time.monotonic() - start < 50 * TIMEOUT_MS / 1000 / 4
+    assert time.monotonic() - start < 50 * TIMEOUT_MS / 1000 / 2
     own_redis.resume()
     assert recovered(stage) == PERSONAL
 
