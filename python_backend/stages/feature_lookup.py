@@ -159,14 +159,13 @@ class FeatureLookup(Stage):
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """History ``[B, L]`` and seen ``[B, E]``, for the whole batch in one pass over all its items."""
         batch, width = session.shape
-        in_session = self._items.find(session)
-        status[((session != PADDING_ID) & (in_session == PADDING_INDEX)).any(axis=1)] |= (
-            Status.UNKNOWN_SESSION_ITEM
-        )
-        stored = np.concatenate([_NOBODY.items, *(record.items for record in records)])
         lengths = np.array([len(record.items) for record in records], np.intp)
-        rows = np.concatenate([np.repeat(np.arange(batch), lengths), np.repeat(np.arange(batch), width)])
-        items = np.concatenate([self._items.find(stored), in_session.ravel()])
+        everyone = np.arange(batch)
+        rows = np.concatenate([everyone.repeat(lengths), everyone.repeat(width)])
+        items = self._items.find(np.concatenate([*(record.items for record in records), session.ravel()]))
+
+        unknown = (items[-session.size :].reshape(batch, width) == PADDING_INDEX) & (session != PADDING_ID)
+        status[unknown.any(axis=1)] |= Status.UNKNOWN_SESSION_ITEM
         rows, items = _at_newest_place(rows, items, len(self._items))
 
         counts = np.bincount(rows, minlength=batch)
@@ -176,8 +175,8 @@ class FeatureLookup(Stage):
         history[rows[recent], self._sizes.history - 1 - age[recent]] = items[recent]
         seen = np.full((batch, self._sizes.seen), PADDING_INDEX, np.int32)
         kept = age < self._sizes.seen
-        held = np.minimum(counts, self._sizes.seen)
-        seen[rows[kept], held[rows[kept]] - 1 - age[kept]] = items[kept]
+        newest = np.minimum(counts, self._sizes.seen) - 1
+        seen[rows[kept], (newest[rows] - age)[kept]] = items[kept]
         status[counts > self._sizes.seen] |= Status.SEEN_TRUNCATED
         return history, seen
 

@@ -1,4 +1,4 @@
-"""`feature_lookup` while its store dies, hangs, disappears or holds damage: it answers, and recovers."""
+"""`feature_lookup` on stores that work, die, hang, disappear or hold damage: it answers, and recovers."""
 
 from __future__ import annotations
 
@@ -46,6 +46,25 @@ def recovered(stage: FeatureLookup) -> tuple[list[int], Status]:
         time.sleep(0.02)
         answer = history(stage)
     return answer
+
+
+def test_a_batch_asks_the_store_once_and_for_each_user_once(
+    lookup_release: Release, redis_server: RedisServer
+) -> None:
+    fill(redis_server.url)
+    stage = load(lookup_release, redis_server.url, timeout_ms=5000)
+    batch = {
+        "user_id": np.array([[1], [7], [1], [-1], [7], [1]], np.int64),
+        "session_items": np.full((6, 3), -1, np.int64),
+    }
+    with redis_server.client() as client:
+        client.config_resetstat()
+        status = stage(batch)["lookup_status"][:, 0].tolist()
+        asked = client.info("stats")
+        calls = client.info("commandstats")["cmdstat_mget"]["calls"]
+    known, unknown, anonymous = Status.OK, Status.UNKNOWN_USER, Status.ANONYMOUS_USER
+    assert status == [known, unknown, known, anonymous, unknown, known]
+    assert (calls, asked["keyspace_hits"], asked["keyspace_misses"]) == (1, 1, 1)
 
 
 def test_redis_is_killed_and_comes_back_on_its_port(lookup_release: Release, own_redis: RedisServer) -> None:
