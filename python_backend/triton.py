@@ -5,8 +5,8 @@ Each `model_repository/<stage>/1/model.py` puts its release's code on the path a
 
 from __future__ import annotations
 
-import importlib
 import json
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonrec_client.contract import MODELS
 
 from python_backend.batch import BatchAnswerer
+from python_backend.pipeline import load_stage
 from python_backend.release import Release
-from python_backend.stages.base import Array, InvalidRequest, Stage
+from python_backend.stages.base import Array, InvalidRequest
 
-STAGE_CLASSES = {
-    "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
-    "retrieve": "python_backend.stages.retrieve:Retrieve",
-    "rank": "python_backend.stages.rank:Rank",
-    "rerank": "python_backend.stages.rerank:Rerank",
-}
-"""Where each stage's class is; imported by name, so that a process loads only its own stage's libraries."""
+DEADLINE = "deadline_ms"
+"""The request parameter that says until when an answer is of use: milliseconds of Unix time."""
 
 
 class StageModel:
@@ -41,11 +37,9 @@ class StageModel:
         # The stub imports numpy before our code, so environment variables no longer reach its BLAS.
         threadpool_limits(int(options["threads"]))
         release = Release.open(Path(options["release_dir"]))
-        module, _, stage_class = STAGE_CLASSES[name].partition(":")
-        stage: Stage = getattr(importlib.import_module(module), stage_class).load(release, options)
         self._name = name
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
-        self._answer = BatchAnswerer(stage, release)
+        self._answer = BatchAnswerer(load_stage(name, release, options), release)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One InferenceResponse per request, in order: an answer or an error.
@@ -53,8 +47,10 @@ class StageModel:
         Never raises: Triton would fail requests without saying which one was at fault.
         """
         try:
-            answers = self._answer([self._arrays(request) for request in requests])
-            return [self._response(answer) for answer in answers]
+            late = [_is_late(request) for request in requests]
+            in_time = [request for request, is_late in zip(requests, late, strict=True) if not is_late]
+            answers = iter(self._answer([self._arrays(request) for request in in_time]))
+            return [self._too_late() if is_late else self._response(next(answers)) for is_late in late]
         except Exception as error:
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             message = f"{self._name} failed ({type(error).__name__}: {error}); see the server's log"
@@ -69,6 +65,20 @@ class StageModel:
             return self._error(str(answer), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
 
+    def _too_late(self) -> Any:
+        message = f"{DEADLINE}: it had passed before {self._name} began; nobody waits for the page any more"
+        return self._error(message, pb_utils.TritonError.UNAVAILABLE)
+
     @staticmethod
     def _error(message: str, code: int) -> Any:
         return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code))
+
+
+def _is_late(request: Any) -> bool:
+    """Whether the caller has given up. Triton computes such requests all the same: a client's own timeout
+    does not take its request out of the queue, and an overloaded server would work for nobody.
+    """
+    parameters = request.parameters()
+    if not parameters or DEADLINE not in parameters:
+        return False
+    return int(json.loads(parameters)[DEADLINE]) < time.time() * 1000

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tools.data.config import BuildConfig
+from tools.config.build import BuildConfig
 from tools.data.dataset import load_dataset
 from tools.data.split import leave_one_out
 from tools.data.synthetic import write_events

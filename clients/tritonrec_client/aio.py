@@ -96,7 +96,7 @@ class AsyncClient:
             try:
                 step = course.send(answer)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return end.value
             answer = await self._perform(step)
 
     async def _perform(self, step: Step) -> Answer:

@@ -132,7 +132,7 @@ class Client:
             try:
                 step = course.send(answer)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return end.value
             answer = self._perform(step)
 
     def _perform(self, step: Step) -> Answer:

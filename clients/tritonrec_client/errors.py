@@ -2,7 +2,6 @@
 
 Every class passes its own fields to ``Exception``, so that errors survive pickling between processes.
 """
-# ruff: noqa: N818  (named after gRPC's own words for these states)
 
 from __future__ import annotations
 

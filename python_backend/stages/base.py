@@ -6,7 +6,6 @@ import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from python_backend.release import Release
@@ -38,12 +37,12 @@ class Stage(abc.ABC):
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
         """The stage of `release`; `options` are the string parameters of its config.pbtxt."""
 
-    def check(self, inputs: Arrays) -> None:
+    def check(self, inputs: Arrays) -> None:  # noqa: B027 - most stages allow every value
         """Raise InvalidRequest where `inputs` of one request hold a value that is not allowed.
 
         Shapes and dtypes have been checked by Triton against config.pbtxt.
         """
 
     @abc.abstractmethod
-    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
         """The stage's outputs for a checked batch, without its release tensor."""

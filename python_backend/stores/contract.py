@@ -15,7 +15,7 @@ Found = UserRecord | CorruptRecord | None
 """What a look-up gives for one user: the record, an error as a value where it cannot be read, or None."""
 
 
-class StoreUnavailable(Exception):  # noqa: N818
+class StoreUnavailable(Exception):
     """The store is down, too slow or not there; the message names it without its password."""
 
 

@@ -27,7 +27,7 @@ _LITTLE_ENDIAN = np.dtype("<i8")
 _NO_EVENTS = np.zeros(0, np.int64)
 
 
-class CorruptRecord(ValueError):  # noqa: N818
+class CorruptRecord(ValueError):
     """Bytes that are not a whole, valid record; the message says what is wrong with them."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.data.config import BuildConfig
+from tools.config.build import BuildConfig
 from tools.data.events import Events, read_events
 from tools.data.grouping import group_by_user
 from tools.data.ids import Catalogue, IdKind

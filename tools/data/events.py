@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tools.data.config import EventsConfig
+from tools.config.build import EventsConfig
 from tools.data.ids import IdColumn
 from tools.data.problems import Collector, shown
 from tools.data.reader import Reader, decoded

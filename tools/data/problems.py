@@ -47,7 +47,7 @@ class Problem:
         return ": ".join([*self._row(), self.message])
 
 
-class DataProblems(Exception):  # noqa: N818 - it is a list of problems, and reads like one
+class DataProblems(Exception):
     """The data cannot be used; `problems` lists why, and printing it tells a person what to change."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

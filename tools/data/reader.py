@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from tools.data.config import Source
+from tools.config.build import Source
 from tools.data.problems import Collector, shown
 
 BLOCK_BYTES = 16 << 20

@@ -1,10 +1,10 @@
-"""From a data set to the feature store that serves it."""
+"""From a data set to the feature store that serves its users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from python_backend.stores import FeatureStore, UserRecord
+from python_backend.stores import FeatureStore, StoreUnavailable, UserRecord
 from tools.data.interactions import Interactions
 from tools.data.table import RawFeatures
 
@@ -33,3 +33,11 @@ def fill_store(
             )
         store.put_many(records)
         progress(rows.stop, interactions.n_users)
+
+
+def holds_user(store: FeatureStore, user_id: int) -> bool:
+    """Whether `store` has a record of the user with the wire id `user_id`; False where it cannot say."""
+    try:
+        return isinstance(store.get_many([user_id])[0], UserRecord)
+    except StoreUnavailable:
+        return False

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tools.data.config import FeatureColumn, ItemsConfig, TableConfig
+from tools.config.build import FeatureColumn, ItemsConfig, TableConfig
 from tools.data.ids import IdColumn
 from tools.data.problems import Collector, shown
 from tools.data.reader import Reader, decoded

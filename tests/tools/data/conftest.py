@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tools.data.config import BuildConfig
+from tools.config.build import BuildConfig
 from tools.data.dataset import Dataset, load_dataset
 from tools.data.problems import DataProblems, Problem
 

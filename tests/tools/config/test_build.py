@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tritonrec_client.contract import Sizes
 
-from tools.data.config import BuildConfig, ConfigError, ContractConfig, load_config
+from tools.config.build import BuildConfig, ConfigError, ContractConfig, load_config
 
 ROOT = Path(__file__).parents[3]
 SMALLEST = """

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from tritonrec_client.contract import Sizes
 
 from python_backend.features import FeatureField, Kind
+from tools.config.training import RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.data.problems import shown
-from tools.training.config import RankConfig, RerankConfig, RetrieveConfig, Section
 
 Format = Literal["csv", "tsv", "parquet"]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]

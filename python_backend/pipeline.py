@@ -1,0 +1,56 @@
+"""The stages in one process, one after the other: what the ensemble does, without Triton."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from tritonrec_client.contract import STAGES
+
+from python_backend.release import Release
+from python_backend.stages.base import Array, Arrays, Stage
+
+STAGE_CLASSES = {
+    "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
+    "retrieve": "python_backend.stages.retrieve:Retrieve",
+    "rank": "python_backend.stages.rank:Rank",
+    "rerank": "python_backend.stages.rerank:Rerank",
+}
+"""Where each stage's class is; imported by name, so that a process loads only its own stage's libraries."""
+
+
+def load_stage(name: str, release: Release, options: Mapping[str, str]) -> Stage:
+    """The stage `name` of `release`; `options` are the string parameters of its config.pbtxt."""
+    module, _, stage_class = STAGE_CLASSES[name].partition(":")
+    stage: Stage = getattr(importlib.import_module(module), stage_class).load(release, options)
+    return stage
+
+
+class Pipeline:
+    """All stages of a release, called in order."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+
+    @classmethod
+    def load(cls, release: Release, options: Mapping[str, str]) -> Self:
+        """The pipeline of `release`; every stage gets the same `options`."""
+        return cls([load_stage(stage.name, release, options) for stage in STAGES])
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+        """Every tensor that the pipeline takes and makes, by the contract's names, ``[B, width]``.
+
+        Raises InvalidRequest before any stage runs.
+        """
+        tensors = dict(inputs)
+        for stage in self.stages:
+            if all(tensor in tensors for tensor in _inputs(stage)):
+                stage.check(tensors)
+        for stage in self.stages:
+            tensors |= stage(tensors)
+        return tensors
+
+
+def _inputs(stage: Stage) -> list[str]:
+    return [tensor.name for model in STAGES if model.name == stage.name for tensor in model.inputs]

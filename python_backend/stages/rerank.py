@@ -1,0 +1,241 @@
+"""rerank: from scored candidates to a page."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from tritonrec_client.contract import PADDING_ID, Reason, Status
+from tritonrec_client.ids import wire_id
+
+from python_backend.features import FeatureEncoder
+from python_backend.release import Release
+from python_backend.rules import Rules, RulesFile
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What rerank knows of a release's items; row 0 is padding.
+
+    Attributes:
+        wire_ids: int64 ``[I + 1]``.
+        vectors: float32 ``[I + 1, d]``, of length 1: their product is how alike two items are.
+        familiarity: float32 ``[I + 1]``, log popularity from 0 (nobody) to 1 (the most popular item).
+        codes: int32 ``[I + 1, columns]``, feature codes.
+        fields: each feature's columns among `codes`.
+    """
+
+    wire_ids: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float32]
+    familiarity: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.int32]
+    fields: Mapping[str, slice]
+
+    @classmethod
+    def read(cls, artifacts: Path) -> Self:
+        """From ``items.npz`` and ``item_features.json`` of a release."""
+        encoder = FeatureEncoder.from_json((artifacts / "item_features.json").read_text(encoding="utf-8"))
+        with np.load(artifacts / "items.npz") as arrays:
+            return cls(
+                arrays["wire_id"],
+                arrays["vectors"],
+                arrays["familiarity"],
+                arrays["codes"],
+                {field.name: slice(field.start, field.start + field.slots) for field in encoder.fields},
+            )
+
+    def index(self, item: int | str) -> int:
+        """The index of an item by the data's own id; 0 where this release does not have it."""
+        found = np.flatnonzero(self.wire_ids[1:] == wire_id(item))
+        return int(found[0]) + 1 if len(found) else 0
+
+
+@dataclass(frozen=True)
+class _AppliedRules:
+    """Rules in the indices of a release."""
+
+    blocked: npt.NDArray[np.bool_]  # [I + 1]
+    pinned: dict[int, int]  # place from 0 → item
+    caps: list[tuple[slice, int]]  # columns of the codes, at most
+
+    @classmethod
+    def of(cls, rules: Rules, catalogue: Catalogue) -> Self:
+        blocked = np.zeros(len(catalogue.wire_ids), dtype=bool)
+        blocked[[catalogue.index(item) for item in rules.blocked]] = True
+        blocked[0] = True
+        pinned = {pin.position - 1: catalogue.index(pin.item) for pin in rules.pinned}
+        caps = []
+        for cap in rules.caps:
+            if cap.field not in catalogue.fields:
+                LOGGER.error(
+                    "rules: caps.field %r is ignored; the release has %s", cap.field, sorted(catalogue.fields)
+                )
+                continue
+            caps.append((catalogue.fields[cap.field], cap.at_most))
+        return cls(blocked, {place: item for place, item in pinned.items() if not blocked[item]}, caps)
+
+
+class Rerank(Stage):
+    """Picks a page of N items, one place after another, for all rows of a batch at once.
+
+    Maximal marginal relevance (Carbonell & Goldstein 1998): each place goes to the item with the highest
+    logit − diversity · (similarity_weight · greatest similarity to the items above + familiarity_weight ·
+    familiarity). A diversity of 0 keeps the ranker's order exactly. No seen and no blocked item passes,
+    whatever came before; pinned items take their places; caps hold for every page.
+    """
+
+    name = "rerank"
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        results: int,
+        *,
+        similarity_weight: float,
+        familiarity_weight: float,
+        rules: RulesFile | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._results = results
+        self._similarity_weight = np.float32(similarity_weight)
+        self._familiarity_weight = np.float32(familiarity_weight)
+        self._rules_file = rules
+        self._rules = _AppliedRules.of(rules.rules if rules else Rules(), catalogue)
+
+    @classmethod
+    def load(cls, release: Release, options: Mapping[str, str]) -> Self:
+        """`options`: ``rules_file``, the path of a rules file (empty: no rules).
+
+        Raises InvalidRules where that file cannot be used.
+        """
+        weights = json.loads((release.artifacts / "rerank.json").read_text(encoding="utf-8"))
+        path = options.get("rules_file", "")
+        rules = RulesFile(Path(path)) if path else None
+        return cls(Catalogue.read(release.artifacts), release.sizes.results, rules=rules, **weights)
+
+    def check(self, inputs: Arrays) -> None:
+        diversity = inputs["diversity"]
+        if not np.all((diversity >= 0) & (diversity <= 1)):
+            wrong = diversity[~((diversity >= 0) & (diversity <= 1))]
+            raise InvalidRequest("diversity", float(wrong.flat[0]), "a number from 0 to 1")
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+        if self._rules_file is not None and self._rules_file.changed():
+            self._rules = _AppliedRules.of(self._rules_file.rules, self._catalogue)
+        rules, catalogue = self._rules, self._catalogue
+        page = _Page(catalogue, rules, inputs, self._results)
+        diversity = inputs["diversity"].astype(np.float32)
+        varied = bool(np.any(diversity > 0))
+        if varied:
+            penalty = self._familiarity_weight * catalogue.familiarity[page.items]
+            vectors = catalogue.vectors[page.items]
+            nearest = np.zeros(page.items.shape, dtype=np.float32)
+        for place in range(self._results):
+            value = page.logits
+            if varied:
+                value = value - diversity * (self._similarity_weight * nearest + penalty)
+            column = page.choose(place, value)
+            if varied:
+                picked = vectors[page.rows, column]
+                nearest = np.maximum(nearest, np.einsum("bkd,bd->bk", vectors, picked))
+        return page.finish(inputs)
+
+
+class _Page:
+    """The pages of a batch while they are filled.
+
+    Columns are the K candidates and then the pinned items; a column is open while it may be chosen.
+    """
+
+    def __init__(self, catalogue: Catalogue, rules: _AppliedRules, inputs: Arrays, results: int) -> None:
+        candidates = inputs["candidate"]
+        batch, self.n_candidates = candidates.shape
+        self.rows = np.arange(batch)
+        self._catalogue, self._rules = catalogue, rules
+        pinned = np.array(list(rules.pinned.values()), dtype=candidates.dtype)
+        self.items = np.concatenate([candidates, np.broadcast_to(pinned, (batch, len(pinned)))], axis=1)
+        allowed = ~rules.blocked[self.items] & ~_rows_contain(inputs["seen"], self.items)
+        self.logits = np.full(self.items.shape, -np.inf, dtype=np.float32)
+        self.logits[:, : self.n_candidates] = inputs["rank_score"]
+        self.logits[~allowed] = -np.inf
+        self.probability = _softmax(self.logits)
+        if len(pinned):
+            # A pinned item keeps the probability it has as a candidate and is not chosen a second time.
+            same = self.items[:, : self.n_candidates, None] == pinned
+            own = (self.probability[:, : self.n_candidates, None] * same).sum(axis=1)
+            self.probability[:, self.n_candidates :] = own
+            self.logits[:, : self.n_candidates][same.any(axis=2)] = -np.inf
+        self._pin_allowed = allowed[:, self.n_candidates :]
+        self._pin_column = {place: number for number, place in enumerate(rules.pinned)}
+        self._by_score = np.sort(self.logits, axis=1)[:, -min(results, self.logits.shape[1])]
+        self._counts = np.zeros((batch, int(catalogue.codes.max(initial=0)) + 1), dtype=np.int32)
+        self._chosen = np.zeros((batch, results), dtype=np.int64)
+        self._filled = np.zeros((batch, results), dtype=bool)
+        self._pinned = np.zeros((batch, results), dtype=bool)
+        self._lifted = np.zeros((batch, results), dtype=bool)
+
+    def choose(self, place: int, value: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Fill `place` of every row with its best open column by `value` [B, columns]; return the columns."""
+        value = np.where(np.isfinite(self.logits), value, -np.inf)
+        for columns, at_most in self._rules.caps:
+            codes = self._catalogue.codes[self.items][..., columns]
+            used = self._counts[self.rows[:, None, None], codes] * (codes != 0)
+            value = np.where((used >= at_most).any(axis=2), -np.inf, value)
+        column = value.argmax(axis=1)
+        filled = np.isfinite(value[self.rows, column])
+        self._lifted[:, place] = self.logits[self.rows, column] < self._by_score
+        if place in self._pin_column:
+            number = self._pin_column[place]
+            pin = self._pin_allowed[:, number]
+            column = np.where(pin, self.n_candidates + number, column)
+            filled |= pin
+            self._pinned[:, place] = pin
+        self._chosen[:, place] = column
+        self._filled[:, place] = filled
+        self.logits[self.rows, column] = -np.inf
+        if self._rules.caps:
+            codes = self._catalogue.codes[self.items[self.rows, column]] * filled[:, None]
+            np.add.at(self._counts, (self.rows[:, None], codes), 1)
+        return column
+
+    def finish(self, inputs: Arrays) -> dict[str, Array]:
+        """The contract's outputs; places that stayed empty go to the end."""
+        rows = self.rows[:, None]
+        order = np.argsort(~self._filled, axis=1, kind="stable")
+        filled, chosen = self._filled[rows, order], self._chosen[rows, order]
+        known = (inputs["history"] != 0).any(axis=1, keepdims=True)
+        reason = np.where(known, Reason.HISTORY, Reason.POPULAR)
+        reason = np.where(self._lifted[rows, order], Reason.VARIETY, reason)
+        reason = np.where(self._pinned[rows, order], Reason.PINNED, reason)
+        status = inputs["lookup_status"] | np.where(filled.all(axis=1, keepdims=True), 0, Status.SHORT_PAGE)
+        items = self._catalogue.wire_ids[self.items[rows, chosen]]
+        return {
+            "item_id": np.where(filled, items, PADDING_ID),
+            "score": np.where(filled, self.probability[rows, chosen], 0).astype(np.float32),
+            "reason": np.where(filled, reason, Reason.PADDING).astype(np.int32),
+            "status": status.astype(np.int32),
+        }
+
+
+def _rows_contain(haystack: npt.NDArray[np.int32], needles: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which of each row's `needles` [B, n] are in the same row of `haystack` [B, m], as bool [B, n]."""
+    span = int(max(haystack.max(initial=0), needles.max(initial=0))) + 1
+    offset = np.arange(len(needles), dtype=np.int64)[:, None] * span
+    return np.isin(needles + offset, haystack + offset)
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Over the last axis; a row without a finite logit becomes zeros."""
+    highest = logits.max(axis=1, keepdims=True, initial=-np.inf)
+    weights = np.exp(logits - np.where(np.isfinite(highest), highest, 0))
+    total = weights.sum(axis=1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)

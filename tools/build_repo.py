@@ -1,0 +1,168 @@
+"""Build a release from interaction data: features, training, ONNX, checks on a real Triton, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from python_backend.stores import StoreUnavailable, open_store
+from tools.checks import CheckFailed
+from tools.config.build import BuildConfig, ConfigError, load_config
+from tools.data.problems import DataProblems
+from tools.data.store import fill_store, holds_user
+from tools.progress import Steps
+from tools.release.manifest import read_manifest, verify
+from tools.serving.wheel import ServerUnavailableError
+
+EXAMPLES = """\
+examples:
+  python tools/build_repo.py --config tools/config/movielens-100k.toml
+  python tools/build_repo.py --config mine.toml --check        # only look at the data
+  python tools/build_repo.py --config mine.toml --validate     # measure on validation items
+  python tools/build_repo.py --config mine.toml --seed 2
+  python tools/build_repo.py verify build/releases/3f9a0c51d2e7
+
+exit status: 0 done, 1 a check failed or a server was missing, 2 the configuration or the data need a change
+"""
+OK, FAILED, BAD_INPUT = 0, 1, 2
+STEPS = 9
+STORE_PATIENCE = 10.0
+"""Seconds that a build waits for the store: longer than a request would."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["verify"]:
+        return _verify(_verify_parser().parse_args(words[1:]).release)
+    options = _parser().parse_args(words)
+    try:
+        config = load_config(options.config)
+        changes = {"seed": options.seed, "output": options.output}
+        config = config.model_copy(update={key: value for key, value in changes.items() if value is not None})
+        if options.check:
+            return _check(config)
+        if options.validate:
+            return _validate(config)
+        return _build(config, force=options.force)
+    except (ConfigError, DataProblems) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except (CheckFailed, ServerUnavailableError, StoreUnavailable) as error:
+        print(f"build_repo.py: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _build(config: BuildConfig, *, force: bool) -> int:
+    from tools.data.dataset import load_dataset
+    from tools.release.build import build_release, find_built, fingerprint_of
+
+    console = Console(highlight=False)
+    built = None if force else find_built(config, fingerprint_of(config))
+    steps = Steps(STEPS if built is None else 2, console)
+    if built is not None:
+        console.print(f"reusing release {built.name}: same configuration, data, code and libraries")
+        if _is_filled(config, built):
+            return OK
+    with steps.step("reading and checking the data") as update:
+        dataset = load_dataset(config, lambda what, rows: update(rows, rows, f"{what}: {rows:,} rows"))
+    release = built or build_release(config, dataset, fingerprint_of(config), steps)
+    with steps.step("filling the feature store") as update:
+        store = open_store(config.store.url, timeout=STORE_PATIENCE)
+        fill_store(
+            store,
+            dataset.interactions,
+            dataset.user_features,
+            lambda done, total: update(done, total, "users"),
+        )
+        store.close()
+    _summarise(release, console)
+    return OK
+
+
+def _is_filled(config: BuildConfig, release: Path) -> bool:
+    """Whether the configured store knows the users of `release`, as far as one of them tells."""
+    example = read_manifest(release)["examples"]["heavy_user_id"]
+    store = open_store(config.store.url, timeout=STORE_PATIENCE)
+    try:
+        return holds_user(store, example)
+    finally:
+        store.close()
+
+
+def _summarise(release: Path, console: Console) -> None:
+    headline = read_manifest(release)["metrics"]["headline"]
+    console.print(f"release {release.name}  in {release}")
+    for name, value in headline.items():
+        console.print(f"  {name}: {value}")
+    console.print(f"report: {release / 'report' / 'index.html'}")
+
+
+def _check(config: BuildConfig) -> int:
+    from tools.data.dataset import load_dataset
+
+    interactions = load_dataset(config).interactions
+    print(
+        f"the data are fine: {interactions.n_events:,} events of {interactions.n_users:,} users"
+        f" and {interactions.n_items:,} items"
+    )
+    return OK
+
+
+def _validate(config: BuildConfig) -> int:
+    from tools.data.dataset import load_dataset
+    from tools.release.validate import validate
+
+    validate(config, load_dataset(config), Steps(3, Console(highlight=False)))
+    return OK
+
+
+def _verify(release: Path) -> int:
+    try:
+        differences = list(verify(release))
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        print(f"build_repo.py: {error}", file=sys.stderr)
+        return BAD_INPUT
+    for difference in differences:
+        print(f"{release.name}: {difference}", file=sys.stderr)
+    if not differences:
+        print(f"{release.name}: every file is as it was built")
+    return FAILED if differences else OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python tools/build_repo.py",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the file's")
+    parser.add_argument("--force", action="store_true", help="build even if this very release is there")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="read and check the data, then stop")
+    mode.add_argument(
+        "--validate",
+        action="store_true",
+        help="train without the last two events of each user and measure on the first of them; for tuning",
+    )
+    return parser
+
+
+def _verify_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python tools/build_repo.py verify",
+        description="Recompute the hashes of a release and name every file that is not as it was built.",
+    )
+    parser.add_argument("release", type=Path, help="the release's folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The sections of a build's TOML file that say what is trained, and how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A section that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingConfig(Section):
+    """What every training run has."""
+
+    epochs: int = Field(30, ge=1, le=1000)
+    batch: int = Field(64, ge=1, description="rows of a training batch")
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class RetrieveConfig(TrainingConfig):
+    """[retrieve]: the query tower, its item vectors and its training."""
+
+    width: int = Field(64, ge=8, le=1024, description="d: the width of item vectors and hidden states")
+    blocks: int = Field(2, ge=1, le=32)
+    heads: int = Field(2, ge=1, le=32)
+    loss: Literal["auto", "full", "sampled"] = "auto"
+    full_softmax_items: int = Field(
+        20_000, ge=1, description="`auto` uses the whole catalogue up to this many items"
+    )
+    negatives: int = Field(4096, ge=2, description="sampled softmax: negatives that a batch shares")
+    feature_dropout: float = Field(
+        0.1, ge=0, le=1, description="share of training users whose features are hidden, as of unknown ones"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> RetrieveConfig:
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}; it must divide width, {self.width}")
+        return self
+
+
+class RankConfig(TrainingConfig):
+    """[rank]: the ranker and its training."""
+
+    epochs: int = Field(6, ge=1, le=1000)
+    batch: int = Field(256, ge=1, description="training examples of a batch")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    width: int = Field(32, ge=4, le=1024, description="the width of item and user vectors")
+    heads: int = Field(4, ge=1, le=32)
+    crosses: int = Field(2, ge=0, le=8, description="cross layers")
+    hidden: int = Field(64, ge=4, le=4096, description="the width of the deep layers")
+    negatives: int = Field(96, ge=1, description="candidates that an example is told from")
+    folds: int = Field(2, ge=2, le=20, description="folds of users for out-of-fold candidates")
+    examples: int = Field(100_000, ge=1, description="at most so many training examples, newest first")
+
+
+class RerankConfig(Section):
+    """[rerank]: what a diversity of 1 takes from an item's logit."""
+
+    similarity_weight: float = Field(
+        2.0, ge=0, le=100, description="times its greatest cosine similarity to an item above it"
+    )
+    familiarity_weight: float = Field(2.0, ge=0, le=100, description="times its log popularity, 0 to 1")

@@ -1,0 +1,81 @@
+"""What a running server returns to the test users: the lists that a release is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+from numpy.typing import NDArray
+from tritonrec_client.contract import DEFAULT_DIVERSITY, MODELS, PADDING_ID, RECOMMEND, STAGES, Sizes
+
+BATCH = 32
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ServedLists:
+    """A release's answers to some users, in their order; each value is ``[U, width]``.
+
+    Attributes:
+        stages: every tensor of the stages, asked one after the other at diversity 0.
+        plain: the ensemble's outputs at diversity 0.
+        varied: the ensemble's outputs at the default diversity.
+    """
+
+    stages: Tensors
+    plain: Tensors
+    varied: Tensors
+
+
+def requests_of(user_ids: NDArray[np.int64], sizes: Sizes, diversity: float) -> Tensors:
+    """The ensemble's inputs for users without a session."""
+    return {
+        "user_id": user_ids[:, None],
+        "session_items": np.full((len(user_ids), sizes.session), PADDING_ID, dtype=np.int64),
+        "diversity": np.full((len(user_ids), 1), diversity, dtype=np.float32),
+    }
+
+
+def fetch_lists(
+    address: str,
+    release: str,
+    user_ids: NDArray[np.int64],
+    sizes: Sizes,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ServedLists:
+    """Ask the server at `address` (gRPC) for the lists of `user_ids` (int64 ``[U]`` wire ids)."""
+    parts: dict[str, list[Tensors]] = {"stages": [], "plain": [], "varied": []}
+    with grpcclient.InferenceServerClient(address) as client:
+        for begin in range(0, len(user_ids), BATCH):
+            chosen = user_ids[begin : begin + BATCH]
+            tensors = requests_of(chosen, sizes, 0.0)
+            parts["plain"].append(infer(client, RECOMMEND.name, release, tensors))
+            varied = requests_of(chosen, sizes, DEFAULT_DIVERSITY)
+            parts["varied"].append(infer(client, RECOMMEND.name, release, varied))
+            for stage in STAGES:
+                tensors |= infer(client, stage.name, release, tensors)
+            parts["stages"].append(tensors)
+            progress(min(begin + BATCH, len(user_ids)), len(user_ids))
+    return ServedLists(**{kind: _concatenate(part) for kind, part in parts.items()})
+
+
+def infer(
+    client: grpcclient.InferenceServerClient, model: str, release: str, tensors: Mapping[str, NDArray[Any]]
+) -> Tensors:
+    """The outputs of `release`'s `model` for those of `tensors` that it takes."""
+    inputs = []
+    for tensor in MODELS[model].inputs:
+        array = tensors[tensor.name]
+        request = grpcclient.InferInput(tensor.name, array.shape, tensor.dtype)
+        request.set_data_from_numpy(array)
+        inputs.append(request)
+    result = client.infer(f"{model}_{release}", inputs)
+    return {tensor.name: result.as_numpy(tensor.name) for tensor in MODELS[model].outputs}
+
+
+def _concatenate(parts: list[Tensors]) -> Tensors:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

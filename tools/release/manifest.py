@@ -1,0 +1,86 @@
+"""A release's manifest: what it is made of, from what, and the proof that nothing was changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from python_backend.release import MANIFEST, Release
+
+LIBRARIES = ("numpy", "torch", "onnx", "onnxruntime", "pandas", "pyarrow", "nvidia-pytriton", "tritonclient")
+CHUNK = 1 << 20
+
+
+def file_hash(path: Path) -> str:
+    """The BLAKE2b-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=32)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def combined_hash(parts: Iterable[str]) -> str:
+    """One BLAKE2b-256 of `parts`, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def folder_hashes(folder: Path) -> dict[str, str]:
+    """The hash of every file below `folder` but its manifest, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)): file_hash(path) for path in paths if path.name != MANIFEST}
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that a release's content depends on."""
+    versions = {library: importlib.metadata.version(library) for library in LIBRARIES}
+    return {"python": platform.python_version(), **versions}
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as the manifest of the release in `folder`, in one step."""
+    fresh = folder / f".{MANIFEST}.{os.getpid()}"
+    fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.replace(folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the release in `folder`. Raises what `Release.open` raises."""
+    release = Release.open(folder)
+    content: dict[str, Any] = json.loads((release.path / MANIFEST).read_text(encoding="utf-8"))
+    return content
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A file that is not as its release's manifest says."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+def verify(folder: Path) -> Iterator[Difference]:
+    """Every file of the release in `folder` that was changed, removed or added since it was built."""
+    expected: dict[str, str] = read_manifest(folder)["files"]
+    found = folder_hashes(folder)
+    for path in sorted(expected.keys() | found.keys()):
+        if path not in found:
+            yield Difference(path, "is missing")
+        elif path not in expected:
+            yield Difference(path, "is not part of the release")
+        elif found[path] != expected[path]:
+            yield Difference(path, "was changed")

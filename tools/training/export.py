@@ -1,0 +1,137 @@
+"""Trained models to ONNX graphs that speak the contract, and the proof that both say the same."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tritonrec_client.contract import MODELS, Sizes, release_tensor
+
+from python_backend.graph import Graph
+from tools.checks import CheckFailed
+from tools.training.candidates import PADDING_SCORE
+from tools.training.features import Features
+from tools.training.ranker import Ranker
+from tools.training.retriever import Retriever
+
+
+class RetrieveGraph(nn.Module):
+    """The retriever as it is served: item vectors are constants, seen items cannot come back."""
+
+    vectors: Tensor
+
+    def __init__(self, retriever: Retriever, sizes: Sizes) -> None:
+        super().__init__()
+        self.tower = retriever.tower
+        self.candidates = sizes.candidates
+        bias = retriever.bias.detach().clone()
+        # Padding can never win, whatever the query.
+        bias[0] = -torch.inf
+        self.register_buffer("vectors", retriever.items().detach().clone())
+        self.register_buffer("bias", bias)
+
+    def forward(self, user_features: Tensor, history: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """`candidate` int32 ``[B, K]`` and `retrieval_score` float32 ``[B, K]``, see the contract."""
+        query = self.tower(user_features, history, self.vectors[history.long()])[:, -1]
+        logits = query @ self.vectors.T + self.bias
+        # Unused places of `seen` hold 0, which is masked already.
+        logits = logits.scatter(1, seen.long(), -torch.inf)
+        scores, candidate = logits.log_softmax(dim=-1).topk(self.candidates, dim=-1)
+        left = scores > -torch.inf
+        return torch.where(left, candidate, 0).int(), torch.where(left, scores, PADDING_SCORE)
+
+
+class RankGraph(nn.Module):
+    """The ranker as it is served: item vectors are constants."""
+
+    vectors: Tensor
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self.register_buffer("vectors", ranker.items().detach().clone())
+
+    def forward(
+        self, user_features: Tensor, history: Tensor, candidate: Tensor, retrieval_score: Tensor
+    ) -> Tensor:
+        """`rank_score` float32 ``[B, K]``."""
+        logits = self.ranker(user_features, history.long(), candidate.long(), retrieval_score, self.vectors)
+        return torch.where(candidate == 0, PADDING_SCORE, logits)
+
+
+class GraphMismatch(CheckFailed):
+    """An exported graph does not answer like the model it was exported from."""
+
+
+def export_graph(graph: nn.Module, stage: str, features: Features, sizes: Sizes, path: Path) -> None:
+    """Write `graph`, the `stage` of the contract, to `path` with a dynamic batch, and prove it.
+
+    The file holds no names of this machine: the same model gives the same bytes. Raises GraphMismatch
+    where ONNX Runtime and PyTorch differ by more than 1e-4 on made-up requests.
+    """
+    graph.eval()
+    contract = MODELS[stage]
+    inputs = made_up_inputs(stage, features, sizes, rows=3)
+    outputs = [tensor.name for tensor in contract.outputs if tensor != release_tensor(stage)]
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    with warnings.catch_warnings():
+        # The exporter warns of its own deprecations.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            kwargs={name: torch.from_numpy(array) for name, array in inputs.items()},
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes={name: {0: batch} for name in inputs},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for part in (*model.graph.value_info, *model.graph.input, *model.graph.output, model.graph, model):
+        part.ClearField("metadata_props")
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    for rows in (1, 5):
+        check_graph(graph, Graph(path), made_up_inputs(stage, features, sizes, rows=rows))
+
+
+def made_up_inputs(stage: str, features: Features, sizes: Sizes, rows: int) -> dict[str, NDArray[Any]]:
+    """Valid inputs of a `stage`, seeded: users with long, short and no histories."""
+    random = np.random.default_rng(rows)
+    n_items = len(features.items) - 1
+    history = random.integers(1, n_items + 1, (rows, sizes.history), dtype=np.int32)
+    length = np.linspace(0, sizes.history, rows).astype(int)[:, None]
+    history = np.where(np.arange(sizes.history) >= sizes.history - length, history, 0)
+    seen = np.zeros((rows, sizes.seen), dtype=np.int32)
+    seen[:, : min(sizes.history, sizes.seen)] = history[:, -sizes.seen :]
+    candidate = np.stack([random.permutation(n_items)[: sizes.candidates] + 1 for _ in range(rows)])
+    values = {
+        "user_features": features.users[random.integers(0, len(features.users), rows)],
+        "history": history,
+        "seen": seen,
+        "candidate": candidate.astype(np.int32),
+        "retrieval_score": -np.sort(random.exponential(4.0, candidate.shape)).astype(np.float32),
+    }
+    return {tensor.name: values[tensor.name] for tensor in MODELS[stage].inputs}
+
+
+@torch.no_grad()
+def check_graph(module: nn.Module, graph: Graph, inputs: dict[str, NDArray[Any]]) -> None:
+    """Raise GraphMismatch unless `graph` answers `inputs` as `module` does."""
+    answers = module(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    expected = [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))]
+    for name, wanted, found in zip(graph.outputs, expected, graph(inputs).values(), strict=True):
+        if wanted.dtype != found.dtype or wanted.shape != found.shape:
+            raise GraphMismatch(
+                f"{name}: {found.dtype} {found.shape}; expected {wanted.dtype} {wanted.shape}"
+            )
+        if wanted.dtype.kind == "f" and not np.allclose(wanted, found, rtol=1e-4, atol=1e-4):
+            raise GraphMismatch(f"{name}: differs by up to {np.abs(wanted - found).max():.2g}")

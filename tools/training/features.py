@@ -1,0 +1,45 @@
+"""A data set's features as the models see them: codes, made by the encoders that also serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from python_backend.features import FeatureEncoder
+from tools.config.build import BuildConfig
+from tools.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Features:
+    """Feature codes of a data set.
+
+    Attributes:
+        users: int32 ``[U, F]``.
+        items: int32 ``[I + 1, columns]``, row 0 is padding.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    user_encoder: FeatureEncoder
+    item_encoder: FeatureEncoder
+
+    @classmethod
+    def of(cls, dataset: Dataset, config: BuildConfig) -> Self:
+        """Fit the encoders on `dataset` and encode it.
+
+        Raises ValueError where the user features need more codes than ``contract.user_features``.
+        """
+        user_fields = config.data.users.fields if config.data.users else ()
+        item_fields = config.data.items.fields if config.data.items else ()
+        users = FeatureEncoder.fit(user_fields, dataset.user_features, config.sizes.user_features)
+        items = FeatureEncoder.fit(item_fields, dataset.item_features, None)
+        codes = items.encode(dataset.item_features)
+        # One column at least, so that arrays and graphs have the same form without any features.
+        width = max(codes.shape[1], 1)
+        padded = np.zeros((len(codes) + 1, width), dtype=np.int32)
+        padded[1:, : codes.shape[1]] = codes
+        return cls(users.encode(dataset.user_features), padded, users, items)

@@ -1,0 +1,110 @@
+"""The ranker: looks at every candidate together with the user, the history and the retrieval score.
+
+What retrieval, one dot product, cannot see: target attention of each candidate over the history (Deep
+Interest Network, Zhou et al. 2018, https://arxiv.org/abs/1706.06978) and explicit feature crosses (DCN-v2,
+Wang et al. 2021, https://arxiv.org/abs/2008.13535). It corrects the retriever's log probability, so an
+untrained ranker keeps the retrieval order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tools.config.training import RankConfig
+from tools.training.features import Features
+from tools.training.item_encoder import FeatureEmbedding, ItemEncoder
+
+
+class Cross(nn.Module):
+    """One DCN-v2 layer of low rank: x₀ ⊙ (U V x + b) + x."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.narrow = nn.Linear(width, rank, bias=False)
+        self.widen = nn.Linear(rank, width)
+
+    def forward(self, first: Tensor, current: Tensor) -> Tensor:
+        return first * self.widen(self.narrow(current)) + current
+
+
+class TargetAttention(nn.Module):
+    """What of the history matters to each candidate, with a learned preference for recent places."""
+
+    def __init__(self, width: int, heads: int, history: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.recency = nn.Parameter(torch.zeros(heads, history))
+
+    def forward(self, candidates: Tensor, history: Tensor, known: Tensor) -> Tensor:
+        """`candidates` ``[B, K, d]``, `history` ``[B, L, d]``, `known` bool ``[B, L]`` → ``[B, K, d]``."""
+        batch, places, width = candidates.shape
+        length = history.shape[1]
+        query = self.query(candidates).reshape(batch, places, self.heads, -1).transpose(1, 2)
+        key = self.key(history).reshape(batch, length, self.heads, -1).transpose(1, 2)
+        value = self.value(history).reshape(batch, length, self.heads, -1).transpose(1, 2)
+        attention = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        attention = attention + self.recency[None, :, None, -length:]
+        attention = attention.masked_fill(~known[:, None, None], -1e4).softmax(dim=-1)
+        return (attention @ value).transpose(1, 2).reshape(batch, places, width)
+
+
+class Ranker(nn.Module):
+    """Logits over a user's candidates; their softmax is the probability of being the next item."""
+
+    def __init__(self, config: RankConfig, features: Features, history: int) -> None:
+        super().__init__()
+        width = config.width
+        items, users = features.item_encoder, features.user_encoder
+        self.items = ItemEncoder(
+            items.fields, torch.from_numpy(features.items), items.code_count, width, std=0.05
+        )
+        self.user_embedding = FeatureEmbedding(users.fields, features.users.shape[1], users.code_count, width)
+        self.recent = nn.Linear(width, width)
+        self.attention = TargetAttention(width, config.heads, history)
+        self.dropout = nn.Dropout(config.dropout)
+        joint = 5 * width + 2
+        self.norm = nn.LayerNorm(joint)
+        self.crosses = nn.ModuleList(Cross(joint, width) for _ in range(config.crosses))
+        self.deep = nn.Sequential(
+            nn.Linear(joint, config.hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, config.hidden),
+            nn.GELU(),
+        )
+        self.correction = nn.Linear(joint + config.hidden, 1)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)
+        self.trust = nn.Parameter(torch.ones(()))
+
+    def forward(
+        self, user_features: Tensor, history: Tensor, candidates: Tensor, scores: Tensor, vectors: Tensor
+    ) -> Tensor:
+        """Logits, float ``[B, K]``.
+
+        `user_features` int ``[B, F]``; `history` int ``[B, L]`` and `candidates` int ``[B, K]``, rows of
+        `vectors` float ``[n, d]``, row 0 padding; `scores` float ``[B, K]`` the retriever's log
+        probabilities.
+        """
+        user = self.user_embedding(user_features.long())[:, None].expand(-1, candidates.shape[1], -1)
+        vectors = self.dropout(vectors)
+        past, candidate = vectors[history], vectors[candidates]
+        attended = self.attention(candidate, past, history != 0)
+        last = self.recent(past[:, -1:]).expand(-1, candidates.shape[1], -1)
+        score = scores.unsqueeze(-1)
+        best = score - score.amax(dim=1, keepdim=True)
+        joint = torch.cat(
+            [candidate, attended, candidate * attended, candidate * last, user, score / 10, best / 10], dim=-1
+        )
+        joint = self.norm(joint)
+        crossed = joint
+        for cross in self.crosses:
+            crossed = cross(joint, crossed)
+        correction = self.correction(torch.cat([crossed, self.deep(joint)], dim=-1)).squeeze(-1)
+        return self.trust * scores + correction
