@@ -6,7 +6,6 @@ Each `model_repository/<stage>/1/model.py` puts its release's code on the path a
 from __future__ import annotations
 
 import json
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonrec_client.contract import MODELS
 
 from python_backend.batch import BatchAnswerer
+from python_backend.deadline import DEADLINE, milliseconds_left
 from python_backend.pipeline import load_stage
 from python_backend.release import Release
 from python_backend.stages.base import Array, InvalidRequest
-
-DEADLINE = "deadline_ms"
-"""The request parameter that says until when an answer is of use: milliseconds of Unix time."""
 
 
 class StageModel:
@@ -38,6 +35,7 @@ class StageModel:
         threadpool_limits(int(options["threads"]))
         release = Release.open(Path(options["release_dir"]))
         self._name = name
+        self._least_time_left = float(options["least_time_left_ms"])
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
         self._answer = BatchAnswerer(load_stage(name, release, options), release)
 
@@ -47,10 +45,10 @@ class StageModel:
         Never raises: Triton would fail requests without saying which one was at fault.
         """
         try:
-            late = [_is_late(request) for request in requests]
-            in_time = [request for request, is_late in zip(requests, late, strict=True) if not is_late]
-            answers = iter(self._answer([self._arrays(request) for request in in_time]))
-            return [self._too_late() if is_late else self._response(next(answers)) for is_late in late]
+            refusals = [self._refusal(request) for request in requests]
+            accepted = [request for request, no in zip(requests, refusals, strict=True) if no is None]
+            answers = iter(self._answer([self._arrays(request) for request in accepted]))
+            return [self._response(next(answers)) if no is None else no for no in refusals]
         except Exception as error:
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             message = f"{self._name} failed ({type(error).__name__}: {error}); see the server's log"
@@ -65,20 +63,18 @@ class StageModel:
             return self._error(str(answer), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
 
-    def _too_late(self) -> Any:
-        message = f"{DEADLINE}: it had passed before {self._name} began; nobody waits for the page any more"
+    def _refusal(self, request: Any) -> Any | None:
+        """The error for a request whose answer would come too late, or None."""
+        try:
+            left = milliseconds_left(request.parameters() or "")
+        except InvalidRequest as error:
+            return self._response(error)
+        if left >= self._least_time_left:
+            return None
+        allowed = f"{self._least_time_left:g} or more"
+        message = f"{DEADLINE}: found {left:.0f} ms left before {self._name}; allowed is {allowed}"
         return self._error(message, pb_utils.TritonError.UNAVAILABLE)
 
     @staticmethod
     def _error(message: str, code: int) -> Any:
         return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code))
-
-
-def _is_late(request: Any) -> bool:
-    """Whether the caller has given up. Triton computes such requests all the same: a client's own timeout
-    does not take its request out of the queue, and an overloaded server would work for nobody.
-    """
-    parameters = request.parameters()
-    if not parameters or DEADLINE not in parameters:
-        return False
-    return int(json.loads(parameters)[DEADLINE]) < time.time() * 1000

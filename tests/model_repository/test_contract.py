@@ -64,16 +64,17 @@ def test_a_stage_is_warmed_with_one_row_and_with_a_full_batch(stage: str) -> Non
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_a_stage_batches_sheds_by_time_and_caps_its_threads(stage: str) -> None:
+def test_a_stage_batches_knows_its_release_and_caps_its_threads(stage: str) -> None:
     config = config_of(stage)
-    policy = config.dynamic_batching.default_queue_policy
 
     assert config.HasField("dynamic_batching")
-    assert policy.timeout_action == policy.REJECT
-    assert policy.default_timeout_microseconds > 0
-    assert policy.allow_timeout_override
     assert config.parameters["threads"].string_value == "1"
     assert "release_dir" in config.parameters
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_no_stage_has_a_queue_policy_because_the_batcher_then_overlooks_requests(stage: str) -> None:
+    assert not config_of(stage).dynamic_batching.HasField("default_queue_policy")
 
 
 def test_the_ensemble_connects_every_tensor_of_every_stage_under_its_own_name() -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,6 +48,19 @@ class Ports:
             for each in sockets:
                 each.bind(("127.0.0.1", 0))
             return cls(*(each.getsockname()[1] for each in sockets))
+
+    def require_free(self, host: str) -> None:
+        """Raise ServerUnavailableError where somebody listens on one of the ports already."""
+        for field in fields(self):
+            port = getattr(self, field.name)
+            with socket.socket() as each:
+                # As servers do: what is left of closed connections does not count.
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    each.bind((host, port))
+                except OSError as error:
+                    reason = os.strerror(error.errno or 0)
+                    raise ServerUnavailableError(f"{field.name} port {host}:{port}: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +144,7 @@ class TritonServer:
 
     def start(self) -> None:
         """Start the server and wait until it is ready; on failure nothing is left running."""
+        self.ports.require_free(self.host)
         wheel = TritonWheel.find()
         wheel.check_libraries()
         backends = wheel.prepare_backends(self._backends)
@@ -165,15 +179,37 @@ class TritonServer:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(EXIT_TIMEOUT + 5)
         # Stages outlive a server that was killed; the group is ours alone.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end_group(process)
         for leftover in SHARED_MEMORY.glob(f"{self._shared_memory}*"):
             leftover.unlink(missing_ok=True)
 
-    def wait(self) -> int:
-        """Block until the server ends by itself; its exit code."""
-        return self._running().wait()
+    def wait(self) -> str:
+        """Block until the server no longer serves as it should; the reason, in words.
+
+        That is when it ends, or when the process of a stage died: Triton does not start that again, says that
+        it is ready, and fails every request which meets it.
+        """
+        process = self._running()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return f"Triton ended with exit code {process.wait(1.0)}"
+            if dead := self.dead_stages():
+                return f"{len(dead)} of the stages' processes died"
+
+    def dead_stages(self) -> list[int]:
+        """The process ids of stages that died: children that Triton has not collected.
+
+        It does collect the process of a model that is unloaded.
+        """
+        server = str(self.pid)
+        dead = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                # pid (program) state parent …; the program's name may hold spaces
+                state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
+                if state == "Z" and parent == server:
+                    dead.append(int(path.parent.name))
+        return dead
 
     def client(self) -> Any:
         """A new gRPC client of this server, for the caller to close."""
@@ -265,11 +301,28 @@ def ask_anonymously(client: Any, model: str = RECOMMEND.name) -> Any:
     return client.infer(model, inputs, client_timeout=5.0)
 
 
-def telling_lines(log: Path, limit: int = 20) -> str:
-    """The last lines of a server's log that are errors or do not come from Triton itself."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    unprefixed = r"^(?![IWEV]\d{4} |[+|]|\s*$)"
-    telling = [line for line in lines if line.startswith("E") or re.match(unprefixed, line)]
-    # Triton escapes the line breaks of a Python traceback.
-    text = "\n".join(telling or lines).replace("\\n", "\n")
-    return "\n".join(text.splitlines()[-limit:])
+def telling_lines(log: Path, limit: int = 15) -> str:
+    """The first lines of a server's log that say what went wrong, each once."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    # Triton's own lines look like `E1122 13:16:04.693099 8988 main.cc:257] "…"`; others come from the linker
+    # or from Python. Without a GPU it complains about CUDA and works.
+    errors = re.findall(
+        r"^E\d{4} [^\]]*\] (.*)|^(?![IWEV]\d{4} )(.*error.*)", text, re.MULTILINE | re.IGNORECASE
+    )
+    messages = dict.fromkeys(ours or theirs for ours, theirs in errors)
+    telling = [
+        message.strip('"') for message in messages if not re.search("CUDA|unable to create stream", message)
+    ]
+    lines = "\n".join(telling).replace("\\n", "\n").splitlines()
+    return "\n".join([line for line in lines if line][:limit])
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the process's group, and wait until it is gone."""
+    deadline = time.monotonic() + 5.0
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(0.02)
+    process.wait()

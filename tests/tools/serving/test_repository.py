@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,17 +21,9 @@ OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 SIZES = Sizes(candidates=50, results=5, history=10, seen=64, session=3, user_features=2)
 
 
-def make_release(folder: Path, name: str) -> Path:
-    path = folder / name
-    path.mkdir(parents=True)
-    (path / "manifest.json").write_text(json.dumps({"release": name, "sizes": SIZES.to_dict()}))
-    write_release_models(SIZES, path / "models")
-    return path
-
-
 @pytest.fixture
-def releases(tmp_path: Path) -> list[Path]:
-    return [make_release(tmp_path / "releases", name) for name in (OLD, NEW)]
+def releases(new_release: Callable[[str], Path]) -> list[Path]:
+    return [new_release(name) for name in (OLD, NEW)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,107 @@
+"""`python tools/serve.py`, as a person runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from toy_release import RELEASE, make_release
+
+from tools import serve
+from tools.serving.server import Ports, TritonServer, ask_anonymously
+
+
+@contextlib.contextmanager
+def serving(build: Path, ports: Ports) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own; ended with the with block if it still runs."""
+    command = [sys.executable, serve.__file__, "--build", str(build), "--grpc-port", str(ports.grpc)]
+    command += ["--http-port", str(ports.http), "--metrics-port", str(ports.metrics)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def line_of(process: subprocess.Popen[str], start: str) -> str:
+    """The next line of the command's output that begins with `start`."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(start):
+            return line
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.server
+def test_it_serves_says_how_to_ask_and_ends_well_when_it_is_told_to(tmp_path: Path) -> None:
+    make_release(tmp_path)
+    ports = Ports.free()
+    with serving(tmp_path, ports) as process:
+        assert RELEASE in line_of(process, "starting Triton")
+        assert f"tritonrec recommend --address 127.0.0.1:{ports.grpc}" in line_of(process, "ask it:")
+
+        with TritonServer(tmp_path, log=tmp_path, backends=tmp_path, ports=ports).client() as client:
+            assert ask_anonymously(client).as_numpy("item_id").tolist() == [[1, 2, 3, 4, 5]]
+        process.send_signal(signal.SIGTERM)
+
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == serve.OK
+    assert not list(Path("/dev/shm").glob(f"tritonrec_{process.pid}_*"))
+
+
+@pytest.mark.server
+def test_it_ends_with_an_error_when_the_server_dies(tmp_path: Path) -> None:
+    make_release(tmp_path)
+    with serving(tmp_path, Ports.free()) as process:
+        line_of(process, "ask it:")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+
+        assert "Triton ended with exit code -9" in process.communicate(timeout=60)[1]
+        assert process.returncode == serve.SERVER_TROUBLE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no release in .*build one with"),
+        (["--release", "cccccccccccc"], "no release in"),
+        (["--grpc-port", "http"], "'http'; a port is a number from 1 to 65535"),
+        (["--port", "1"], "unrecognized arguments"),
+    ],
+)
+def test_bad_usage_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with contextlib.suppress(SystemExit):
+        assert serve.main(["--build", str(tmp_path), *arguments]) == serve.BAD_USAGE
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_rules_file_that_is_not_there_is_named(
+    tmp_path: Path, new_release: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_release(RELEASE)
+    status = serve.main(["--build", str(tmp_path), "--rules", str(tmp_path / "rules.toml")])
+
+    assert status == serve.BAD_USAGE
+    assert str(tmp_path / "rules.toml") in capsys.readouterr().err
+
+
+def test_the_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        serve.main(["--help"])
+
+    assert "examples:\n  python tools/serve.py\n" in capsys.readouterr().out

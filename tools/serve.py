@@ -1,0 +1,118 @@
+"""Serve a release on this machine with the Triton server from the wheel `nvidia-pytriton`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.serving.releases import LATEST, NoReleaseError, find_release
+from tools.serving.repository import RepositoryError, write_served_repository
+from tools.serving.server import Ports, TritonServer
+from tools.serving.wheel import ServerUnavailableError
+
+OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
+
+EXAMPLES = """\
+examples:
+  python tools/serve.py
+  python tools/serve.py --release 3f9a0c51d2e7 --store redis://localhost:6379/0
+  python tools/serve.py --rules rules.toml --grpc-port 9001 --http-port 9000 --metrics-port 9002
+
+exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the server could not start or died, 2 bad usage
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM; the exit status."""
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        server = _server(options)
+    except (NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
+        return _complain(error, BAD_USAGE)
+    try:
+        server.start()
+        print(_invitation(server, options), flush=True)
+        reason = server.wait()
+        return _complain(f"{reason}; see {server.log}", SERVER_TROUBLE)
+    except ServerUnavailableError as error:
+        return _complain(error, SERVER_TROUBLE)
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        return OK
+    finally:
+        # A second Ctrl-C would leave stages behind; stopping takes seconds at most.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        server.stop()
+
+
+def _server(options: argparse.Namespace) -> TritonServer:
+    """The server for `options`, its repository written, not yet started."""
+    build = options.build.resolve()
+    release = find_release(build, options.release)
+    overrides = {"store_url": options.store or f"lmdb://{build / 'store'}"}
+    if options.rules:
+        overrides["rules_file"] = str(options.rules.resolve(strict=True))
+    repository = build / "served"
+    write_served_repository([release.path], release.name, repository, overrides=overrides)
+    print(f"starting Triton with release {release.name}, users from {overrides['store_url']}", flush=True)
+    return TritonServer(
+        repository,
+        log=build / "triton.log",
+        backends=build / "backends",
+        ports=Ports(options.grpc_port, options.http_port, options.metrics_port),
+        host=options.host,
+    )
+
+
+def _invitation(server: TritonServer, options: argparse.Namespace) -> str:
+    items = find_release(options.build, options.release).artifacts / "items.tsv"
+    return (
+        f"serving `recommend`: gRPC {server.address}, HTTP port {server.ports.http},"
+        f" metrics port {server.ports.metrics}; log {server.log}\n"
+        f"ask it:  tritonrec recommend --address {server.address} --user 1 --items {items}\n"
+        "stop it: Ctrl-C"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python tools/serve.py",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--release", default=LATEST, metavar="NAME", help="its 12 hexadecimal digits (default: the newest)"
+    )
+    parser.add_argument(
+        "--build", type=Path, default=Path("build"), metavar="DIR", help="where releases are (default: build)"
+    )
+    parser.add_argument(
+        "--store", metavar="URL", help="the feature store: lmdb://… or redis://… (default: the build's LMDB)"
+    )
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="blocked and pinned items, caps")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
+    for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
+        parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="N", help=f"default: {port}")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}; a port is a number from 1 to 65535")
+    return int(text)
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"serve.py: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
