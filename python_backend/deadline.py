@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import time
 
-from python_backend.stages.base import InvalidRequest
+from tritonrec_client.contract import DEADLINE
 
-DEADLINE = "deadline_ms"
-"""The request parameter: milliseconds of Unix time, an integer."""
+from python_backend.stages.base import InvalidRequest
 
 
 def milliseconds_left(parameters: str, now: float | None = None) -> float:

@@ -12,10 +12,10 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from tritonrec_client.contract import MODELS
+from tritonrec_client.contract import DEADLINE, MODELS
 
 from python_backend.batch import BatchAnswerer
-from python_backend.deadline import DEADLINE, milliseconds_left
+from python_backend.deadline import milliseconds_left
 from python_backend.pipeline import load_stage
 from python_backend.release import Release
 from python_backend.stages.base import Array, InvalidRequest

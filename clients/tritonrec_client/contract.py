@@ -29,6 +29,14 @@ DEFAULT_DIVERSITY = 0.3
 """The diversity that a client sends where its caller names none: from 0, the ranker's order, to 1."""
 
 
+DEADLINE = "deadline_ms"
+"""The request parameter that says until when an answer is of use: milliseconds of Unix time, an integer.
+
+A client's own timeout does not take its request out of the server's queues; a stage refuses a request whose
+deadline is too near. The clocks of client and server must agree to within milliseconds.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """The widths of a build's tensors; a release's manifest records the ones it was built with."""

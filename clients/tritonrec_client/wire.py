@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +51,8 @@ def infer_arguments(
 ) -> dict[str, Any]:
     """The arguments of tritonclient's ``infer``.
 
-    `timeout`, in seconds, limits the wait here and travels as Triton's own request timeout, so that a
-    queue that honours it drops the request when nobody waits for it any more.
+    `timeout`, in seconds, limits the wait here and travels as the request's deadline, so that stages do
+    not work for somebody who has given up.
     """
     dtypes = {tensor.name: tensor.dtype for tensor in contract.RECOMMEND.inputs}
     tensors = []
@@ -63,7 +64,7 @@ def infer_arguments(
         "model_name": model,
         "inputs": tensors,
         "outputs": [InferRequestedOutput(tensor.name) for tensor in contract.RECOMMEND.outputs],
-        "timeout": max(1, int(timeout * 1_000_000)),
+        "parameters": {contract.DEADLINE: int((time.time() + timeout) * 1000)},
         "client_timeout": timeout,
         "headers": None if headers is None else dict(headers),
     }
@@ -96,4 +97,6 @@ def failure(error: InferenceServerException) -> Failure:
     words = error.message() or "no message"
     if status == "NOT_FOUND" and words.endswith("has no available versions"):
         status = "UNAVAILABLE"
+    if f"{contract.DEADLINE}: found" in words:
+        status = "DEADLINE_EXCEEDED"  # a stage saw that the answer would come too late
     return Failure(status, words)

@@ -1,0 +1,45 @@
+# The commands of this repository. `make help` lists them.
+PYTHON_VENV := .venv/bin/python
+CONFIG ?= tools/config/movielens-100k.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data build demo serve test lint bench bench-ingest results clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv and install what is missing
+	@tools/setup.sh
+
+data: setup
+	@$(PYTHON_VENV) tools/data/fetch.py movielens-100k --into build/data
+
+build: data ## build a release (CONFIG=your.toml for your own data)
+	@$(PYTHON_VENV) tools/build_repo.py --config $(CONFIG)
+
+demo: build ## build a release of MovieLens-100K and show what Triton recommends
+	@$(PYTHON_VENV) tools/demo.py
+
+serve: build ## serve the newest release until Ctrl-C
+	@$(PYTHON_VENV) tools/serve.py
+
+lint: ## format, lint and type checks
+	@tools/setup.sh test
+	$(PYTHON_VENV) -m ruff format --check .
+	$(PYTHON_VENV) -m ruff check .
+	$(PYTHON_VENV) -m mypy
+
+test: lint ## all tests; real Triton, real Redis
+	$(PYTHON_VENV) -m pytest
+
+bench: build ## p50 of `recommend` against the stages called in process
+	@$(PYTHON_VENV) tools/bench_latency.py
+
+bench-ingest: setup ## 20 million made-up events: seconds and peak memory
+	@$(PYTHON_VENV) tools/bench_ingest.py
+
+results: data ## five seeds of the shipped configuration: the tables of docs/results.md (an hour)
+	@$(PYTHON_VENV) tools/results.py
+
+clean: ## remove what was built, but not the virtual environment
+	rm -rf build

@@ -1,0 +1,138 @@
+"""p50 and p99 of `recommend` over gRPC, beside the same stages called in process, in one run.
+
+The two take turns, so that a machine whose speed drifts treats both alike; figures are medians over the
+repeats. One client, one request at a time, every known user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tritonrec_client import Client
+from tritonrec_client.contract import DEFAULT_DIVERSITY
+
+from python_backend.pipeline import Pipeline
+from python_backend.release import Release
+from tools.evaluation.served import requests_of
+from tools.serving.releases import NoReleaseError, find_release
+from tools.serving.repository import write_served_repository
+from tools.serving.server import TritonServer
+from tools.serving.wheel import ServerUnavailableError
+
+OK, FAILED, BAD_USAGE = 0, 1, 2
+REPEATS, REQUESTS = 7, 300
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit status."""
+    options = _parser().parse_args(arguments)
+    build = options.build.resolve()
+    try:
+        release = find_release(build)
+    except NoReleaseError as error:
+        print(f"bench_latency.py: {error}", file=sys.stderr)
+        return BAD_USAGE
+    settings = {"store_url": options.store or f"lmdb://{build / 'store'}"}
+    write_served_repository([release.path], release.name, build / "bench", overrides=settings)
+    try:
+        with TritonServer(
+            build / "bench", log=build / "triton-bench.log", backends=build / "backends"
+        ) as server:
+            figures = measure(server.address, release, settings, options.repeats, options.requests)
+    except ServerUnavailableError as error:
+        print(f"bench_latency.py: {error}", file=sys.stderr)
+        return FAILED
+    _print(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return OK
+
+
+def measure(
+    address: str, release: Release, settings: dict[str, str], repeats: int, requests: int
+) -> dict[str, object]:
+    """Milliseconds per request of both ways, as medians over the repeats."""
+    random = np.random.default_rng(1)
+    users = random.integers(1, 900, requests)  # most ids of a small data set, and some that nobody has
+    pipeline = Pipeline.load(release, settings)
+    with Client(address) as client:
+        client.connect()
+
+        def served(user: int) -> None:
+            client.recommend(user)
+
+        def in_process(user: int) -> None:
+            pipeline(requests_of(np.array([user]), release.sizes, DEFAULT_DIVERSITY))
+
+        times: dict[str, list[list[float]]] = {"served": [], "in process": []}
+        for _ in range(repeats + 1):
+            times["served"].append(_time(served, users))
+            times["in process"].append(_time(in_process, users))
+    figures: dict[str, object] = {
+        way: {
+            f"p{percentile}": float(np.median([np.percentile(run, percentile) for run in runs[1:]]))
+            for percentile in (50, 99)
+        }
+        for way, runs in times.items()  # the first repeat of each only warms up
+    }
+    differences = [
+        np.median(one) - np.median(other)
+        for one, other in zip(times["served"][1:], times["in process"][1:], strict=True)
+    ]
+    figures["served p50 - in process p50"] = float(np.median(differences))
+    figures["machine"] = f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}"
+    figures["runs"] = f"{repeats} repeats of {requests} requests each, in turns"
+    return figures
+
+
+def _time(ask: Callable[[int], None], users: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
+    milliseconds = []
+    for user in users.tolist():
+        started = time.perf_counter()
+        ask(user)
+        milliseconds.append((time.perf_counter() - started) * 1000)
+    return milliseconds
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")
+
+
+def _print(figures: dict[str, object]) -> None:
+    table = Table("", "p50", "p99", title="recommend, one client, milliseconds")
+    for way in ("served", "in process"):
+        row = figures[way]
+        assert isinstance(row, dict)
+        table.add_row(way, f"{row['p50']:.2f}", f"{row['p99']:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"served p50 − in process p50: {figures['served p50 - in process p50']:.2f} ms")
+    console.print(f"{figures['machine']}; {figures['runs']}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python tools/bench_latency.py", description=__doc__)
+    parser.add_argument("--build", type=Path, default=Path("build"), metavar="DIR", help="default: build")
+    parser.add_argument("--store", metavar="URL", help="the feature store (default: the build's LMDB)")
+    parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N", help=f"default: {REPEATS}")
+    parser.add_argument("--requests", type=int, default=REQUESTS, metavar="N", help=f"default: {REQUESTS}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
