@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, model_config_pb2, service_pb2
@@ -30,7 +32,8 @@ def test_connections_are_encrypted_when_asked_for() -> None:
     assert connection_options(Keepalive(), Tls("ca.pem"))["root_certificates"] == "ca.pem"
 
 
-def test_tensors_travel_as_raw_bytes_and_the_time_left_travels_along() -> None:
+def test_tensors_travel_as_raw_bytes_and_the_deadline_travels_along() -> None:
+    now = time.time() * 1000
     inputs = stack([check(Request(5, [7], 0.5))], ModelShape(2, 20, 8))
     arguments = infer_arguments("recommend", inputs, 0.25, {"x-caller": "test"})
     contents = {tensor.name(): tensor._get_content() for tensor in arguments["inputs"]}
@@ -40,8 +43,14 @@ def test_tensors_travel_as_raw_bytes_and_the_time_left_travels_along() -> None:
         "diversity": np.float32(0.5).tobytes(),
     }
     assert arguments["client_timeout"] == 0.25
-    assert arguments["timeout"] == 250_000
+    assert now + 249 <= arguments["parameters"]["deadline_ms"] <= time.time() * 1000 + 250
     assert arguments["headers"] == {"x-caller": "test"}
+
+
+def test_a_stage_s_refusal_for_lack_of_time_is_an_expired_deadline() -> None:
+    words = "in ensemble 'recommend', deadline_ms: found 3 ms left before rank; allowed is 20 or more"
+    refused = failure(InferenceServerException(words, status="StatusCode.UNAVAILABLE"))
+    assert refused == Failure("DEADLINE_EXCEEDED", words)
 
 
 def config(**widths: list[int]) -> service_pb2.ModelConfigResponse:
