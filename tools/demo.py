@@ -85,7 +85,9 @@ def _show(
     spent = {
         stage.name: after[f"{stage.name}_{release}"] - before[f"{stage.name}_{release}"] for stage in STAGES
     }
-    console.print(f"\n[bold]Where the time goes[/bold]  (mean of {ROUNDS * len(requests)} requests, one client)")
+    console.print(
+        f"\n[bold]Where the time goes[/bold]  (mean of {ROUNDS * len(requests)} requests, one client)"
+    )
     for line in share_lines(spent, mean * 1000):
         console.print(line)
 
@@ -98,13 +100,12 @@ def example_requests(examples: Mapping[str, Any], titles: Mapping[str, str]) -> 
 
     heavy, light = (key("user", examples[f"{kind}_user"]) for kind in ("heavy", "light"))
     session = [key("item", item) for item in examples["session"]]
+    looked_at = " · ".join(titles[item] for item in examples["session"])
     return {
         f"A heavy user: {heavy}": Request(heavy, count=SHOWN),
         f"A light user: {light}": Request(light, count=SHOWN),
         "A user nobody knows": Request("nobody-knows-this-user", count=SHOWN),
-        f"Somebody anonymous who just looked at {' · '.join(titles[item] for item in examples['session'])}": Request(
-            session=session, count=SHOWN
-        ),
+        f"Somebody anonymous who just looked at {looked_at}": Request(session=session, count=SHOWN),
     }
 
 
@@ -119,7 +120,9 @@ def share_lines(spent: Mapping[str, Statistics], client_ms: float) -> list[str]:
         )
         rest -= queue + compute
         lines.append(_share_line(stage, queue + compute, client_ms, f"queue {queue:.2f}"))
-    lines.append(_share_line("the rest", max(rest, 0.0), client_ms, f"{RECOMMEND.name}'s steps, gRPC, client"))
+    lines.append(
+        _share_line("the rest", max(rest, 0.0), client_ms, f"{RECOMMEND.name}'s steps, gRPC, client")
+    )
     lines.append(f"  {'a client waits':<16}{client_ms:6.2f} ms")
     return lines
 

@@ -29,14 +29,15 @@ class Catalogue:
     Attributes:
         wire_ids: int64 ``[I + 1]``.
         vectors: float32 ``[I + 1, d]``, of length 1: their product is how alike two items are.
-        familiarity: float32 ``[I + 1]``, log popularity from 0 (nobody) to 1 (the most popular item).
+        lift: float32 ``[I + 1]``, at least 0: what an item that is hardly ever shown lacks, in logits, to
+            come onto the pages of the users who want it most.
         codes: int32 ``[I + 1, columns]``, feature codes.
         fields: each feature's columns among `codes`.
     """
 
     wire_ids: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
-    familiarity: npt.NDArray[np.float32]
+    lift: npt.NDArray[np.float32]
     codes: npt.NDArray[np.int32]
     fields: Mapping[str, slice]
 
@@ -48,7 +49,7 @@ class Catalogue:
             return cls(
                 arrays["wire_id"],
                 arrays["vectors"],
-                arrays["familiarity"],
+                arrays["lift"],
                 arrays["codes"],
                 {field.name: slice(field.start, field.start + field.slots) for field in encoder.fields},
             )
@@ -68,29 +69,46 @@ class _AppliedRules:
     caps: list[tuple[slice, int]]  # columns of the codes, at most
 
     @classmethod
-    def of(cls, rules: Rules, catalogue: Catalogue) -> Self:
+    def of(cls, rules: Rules, catalogue: Catalogue, results: int) -> Self:
+        """What of `rules` this release and its pages of `results` places can follow; the rest is logged."""
         blocked = np.zeros(len(catalogue.wire_ids), dtype=bool)
-        blocked[[catalogue.index(item) for item in rules.blocked]] = True
+        for item in rules.blocked:
+            index = catalogue.index(item)
+            blocked[index] = True
+            if not index:
+                LOGGER.warning("rules: blocked: the release has no item %r", item)
         blocked[0] = True
-        pinned = {pin.position - 1: catalogue.index(pin.item) for pin in rules.pinned}
+        pinned = {}
+        for pin in rules.pinned:
+            index = catalogue.index(pin.item)
+            if not index:
+                LOGGER.warning("rules: pinned: the release has no item %r", pin.item)
+            elif blocked[index]:
+                LOGGER.warning("rules: pinned: item %r is not shown; it is blocked", pin.item)
+            elif pin.position > results:
+                LOGGER.error(
+                    "rules: pinned: position %d is ignored; a page has %d places", pin.position, results
+                )
+            else:
+                pinned[pin.position - 1] = index
         caps = []
         for cap in rules.caps:
-            if cap.field not in catalogue.fields:
-                LOGGER.error(
-                    "rules: caps.field %r is ignored; the release has %s", cap.field, sorted(catalogue.fields)
-                )
-                continue
-            caps.append((catalogue.fields[cap.field], cap.at_most))
-        return cls(blocked, {place: item for place, item in pinned.items() if not blocked[item]}, caps)
+            if cap.field in catalogue.fields:
+                caps.append((catalogue.fields[cap.field], cap.at_most))
+            else:
+                known = ", ".join(sorted(catalogue.fields)) or "none"
+                LOGGER.error("rules: caps: field %r is ignored; the release has %s", cap.field, known)
+        return cls(blocked, pinned, caps)
 
 
 class Rerank(Stage):
     """Picks a page of N items, one place after another, for all rows of a batch at once.
 
     Maximal marginal relevance (Carbonell & Goldstein 1998): each place goes to the item with the highest
-    logit − diversity · (similarity_weight · greatest similarity to the items above + familiarity_weight ·
-    familiarity). A diversity of 0 keeps the ranker's order exactly. No seen and no blocked item passes,
-    whatever came before; pinned items take their places; caps hold for every page.
+    logit + diversity · (lift_weight · lift − similarity_weight · greatest similarity to the items above).
+    A diversity of 0 keeps the ranker's order exactly. No seen and no blocked item passes,
+    whatever came before; pinned items take their places, on a short page the nearest ones. Caps hold for
+    every page: pinned items count, wherever they stand, and alone may exceed a cap.
     """
 
     name = "rerank"
@@ -101,15 +119,15 @@ class Rerank(Stage):
         results: int,
         *,
         similarity_weight: float,
-        familiarity_weight: float,
+        lift_weight: float,
         rules: RulesFile | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._results = results
         self._similarity_weight = np.float32(similarity_weight)
-        self._familiarity_weight = np.float32(familiarity_weight)
+        self._lift_weight = np.float32(lift_weight)
         self._rules_file = rules
-        self._rules = _AppliedRules.of(rules.rules if rules else Rules(), catalogue)
+        self._rules = _AppliedRules.of(rules.rules if rules else Rules(), catalogue, results)
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
@@ -130,19 +148,19 @@ class Rerank(Stage):
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         if self._rules_file is not None and self._rules_file.changed():
-            self._rules = _AppliedRules.of(self._rules_file.rules, self._catalogue)
+            self._rules = _AppliedRules.of(self._rules_file.rules, self._catalogue, self._results)
         rules, catalogue = self._rules, self._catalogue
         page = _Page(catalogue, rules, inputs, self._results)
         diversity = inputs["diversity"].astype(np.float32)
         varied = bool(np.any(diversity > 0))
         if varied:
-            penalty = self._familiarity_weight * catalogue.familiarity[page.items]
+            lift = self._lift_weight * catalogue.lift[page.items]
             vectors = catalogue.vectors[page.items]
             nearest = np.zeros(page.items.shape, dtype=np.float32)
         for place in range(self._results):
             value = page.logits
             if varied:
-                value = value - diversity * (self._similarity_weight * nearest + penalty)
+                value = value + diversity * (lift - self._similarity_weight * nearest)
             column = page.choose(place, value)
             if varied:
                 picked = vectors[page.rows, column]
@@ -178,6 +196,8 @@ class _Page:
         self._pin_column = {place: number for number, place in enumerate(rules.pinned)}
         self._by_score = np.sort(self.logits, axis=1)[:, -min(results, self.logits.shape[1])]
         self._counts = np.zeros((batch, int(catalogue.codes.max(initial=0)) + 1), dtype=np.int32)
+        for number, item in enumerate(pinned):
+            self._counts[:, catalogue.codes[item]] += self._pin_allowed[:, [number]]
         self._chosen = np.zeros((batch, results), dtype=np.int64)
         self._filled = np.zeros((batch, results), dtype=bool)
         self._pinned = np.zeros((batch, results), dtype=bool)
@@ -203,7 +223,8 @@ class _Page:
         self._filled[:, place] = filled
         self.logits[self.rows, column] = -np.inf
         if self._rules.caps:
-            codes = self._catalogue.codes[self.items[self.rows, column]] * filled[:, None]
+            fresh = filled & ~self._pinned[:, place]  # pinned items were counted at the start
+            codes = self._catalogue.codes[self.items[self.rows, column]] * fresh[:, None]
             np.add.at(self._counts, (self.rows[:, None], codes), 1)
         return column
 

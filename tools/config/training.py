@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from tritonrec_client.contract import DEFAULT_DIVERSITY
 
 
 class Section(BaseModel):
@@ -61,9 +62,20 @@ class RankConfig(TrainingConfig):
 
 
 class RerankConfig(Section):
-    """[rerank]: what a diversity of 1 takes from an item's logit."""
+    """[rerank]: what a diversity of 1 does to an item's logit."""
 
     similarity_weight: float = Field(
-        2.0, ge=0, le=100, description="times its greatest cosine similarity to an item above it"
+        4.0, ge=0, le=100, description="times its greatest cosine similarity to an item above it"
     )
-    familiarity_weight: float = Field(2.0, ge=0, le=100, description="times its log popularity, 0 to 1")
+    lift_weight: float = Field(
+        1 / DEFAULT_DIVERSITY,
+        ge=0,
+        le=100,
+        description="times its lift; by default the whole lift counts at the default diversity",
+    )
+    exposure: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="items are lifted to this share of the places that they would have if all had as many",
+    )

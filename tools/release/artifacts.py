@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from tritonrec_client.contract import Sizes
 from tritonrec_client.items import Item, write_items
 
+from python_backend.graph import Graph
 from tools.config.training import RerankConfig
 from tools.data.dataset import Dataset
+from tools.data.interactions import Interactions
 from tools.serving.repository import write_release_models
 from tools.training.export import RankGraph, RetrieveGraph, export_graph
 from tools.training.features import Features
+from tools.training.lift import exposure_lift
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
+from tools.training.windows import last_histories
 
 ROOT = Path(__file__).parents[2]
 CODE = {
@@ -27,12 +31,17 @@ CODE = {
 }
 """The packages that a release carries, because its answers depend on them."""
 
+LIFT_USERS = 5000
+"""How many users tell which items are hardly ever shown."""
+
+BATCH = 64
+
 
 def write_artifacts(
     folder: Path,
     *,
     dataset: Dataset,
-    popularity: NDArray[Any],
+    histories: Interactions,
     features: Features,
     retriever: Retriever,
     ranker: Ranker,
@@ -41,23 +50,25 @@ def write_artifacts(
 ) -> None:
     """Write ``artifacts/``, ``code/`` and ``models/`` of a release into `folder`.
 
-    `popularity` int64 ``[I + 1]`` counts each item's training events. Raises `GraphMismatch` where an
-    exported graph does not answer like the model it came from.
+    `histories` are what the users did so far, as far as training may know. Raises `GraphMismatch` where
+    an exported graph does not answer like the model it came from.
     """
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
     export_graph(RetrieveGraph(retriever, sizes), "retrieve", features, sizes, artifacts / "retrieve.onnx")
     export_graph(RankGraph(ranker), "rank", features, sizes, artifacts / "rank.onnx")
+    lift = measure_lift(artifacts, histories, features, rerank, sizes)
     np.savez(
         artifacts / "items.npz",
         wire_id=dataset.interactions.item_ids,
         vectors=unit_vectors(retriever),
-        familiarity=(np.log1p(popularity) / np.log1p(max(popularity.max(), 1))).astype(np.float32),
+        lift=lift,
         codes=features.items,
     )
     (artifacts / "user_features.json").write_text(features.user_encoder.to_json(), encoding="utf-8")
     (artifacts / "item_features.json").write_text(features.item_encoder.to_json(), encoding="utf-8")
-    (artifacts / "rerank.json").write_text(json.dumps(rerank.model_dump(), indent=2), encoding="utf-8")
+    weights = rerank.model_dump(include={"similarity_weight", "lift_weight"})
+    (artifacts / "rerank.json").write_text(json.dumps(weights, indent=2), encoding="utf-8")
     wire_ids = dataset.interactions.item_ids[1:].tolist()
     items = (Item(key, title) for key, title in zip(dataset.item_keys, dataset.item_titles, strict=True))
     write_items(artifacts / "items.tsv", zip(wire_ids, items, strict=True))
@@ -66,6 +77,31 @@ def write_artifacts(
             source, folder / "code" / package, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
         )
     write_release_models(sizes, folder / "models")
+
+
+def measure_lift(
+    artifacts: Path, histories: Interactions, features: Features, rerank: RerankConfig, sizes: Sizes
+) -> NDArray[np.float32]:
+    """Every item's lift (`exposure_lift`), from what the exported graphs give a sample of the users."""
+    retrieve, rank = Graph(artifacts / "retrieve.onnx"), Graph(artifacts / "rank.onnx")
+    users = np.random.default_rng(0).permutation(np.flatnonzero(histories.lengths))[:LIFT_USERS]
+    recent = last_histories(histories, sizes.history)
+    seen = last_histories(histories, sizes.seen)
+    candidates, logits = [], []
+    for begin in range(0, len(users), BATCH):
+        rows = users[begin : begin + BATCH]
+        tensors = {"user_features": features.users[rows], "history": recent[rows], "seen": seen[rows]}
+        tensors |= retrieve(tensors)
+        tensors |= rank(tensors)
+        candidates.append(tensors["candidate"])
+        logits.append(tensors["rank_score"])
+    return exposure_lift(
+        np.concatenate(candidates),
+        np.concatenate(logits),
+        n_items=histories.n_items,
+        results=sizes.results,
+        exposure=rerank.exposure,
+    )
 
 
 def unit_vectors(retriever: Retriever) -> NDArray[Any]:

@@ -82,7 +82,7 @@ def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps
             write_artifacts(
                 draft,
                 dataset=dataset,
-                popularity=split.train_and_validation.popularity(),
+                histories=split.train_and_validation,
                 features=features,
                 retriever=models.retriever,
                 ranker=models.ranker,
