@@ -45,8 +45,15 @@ class GraphStage(Stage):
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
-        """`options`: ``threads`` of ONNX Runtime, by default 1."""
-        return cls(Graph(release.artifacts / f"{cls.name}.onnx", threads=int(options.get("threads", "1"))))
+        """`options`: ``threads`` of ONNX Runtime, by default 1.
+
+        Raises ValueError on another number than 1 or more, and FileNotFoundError.
+        """
+        threads = options.get("threads", "1")
+        # ONNX Runtime would take 0 for every core of the machine.
+        if not threads.isdecimal() or int(threads) < 1:
+            raise ValueError(f"option threads is {threads!r}; it must be a whole number of at least 1")
+        return cls(Graph(release.artifacts / f"{cls.name}.onnx", threads=int(threads)))
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         return self._graph(inputs)

@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from tritonrec_client.contract import STAGES
+from tritonrec_client.contract import MODELS, RECOMMEND, STAGES
 
 from python_backend.release import Release
-from python_backend.stages.base import Array, Arrays, Stage
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
 
 STAGE_CLASSES = {
     "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
@@ -41,16 +41,15 @@ class Pipeline:
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         """Every tensor that the pipeline takes and makes, by the contract's names, ``[B, width]``.
 
-        Raises InvalidRequest before any stage runs.
+        `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs.
         """
-        tensors = dict(inputs)
+        sent = {tensor.name for tensor in RECOMMEND.inputs}
+        for name in sorted(sent - inputs.keys()):
+            raise InvalidRequest(name, "nothing", "one tensor; every input is required")
         for stage in self.stages:
-            if all(tensor in tensors for tensor in _inputs(stage)):
-                stage.check(tensors)
+            if sent & {tensor.name for tensor in MODELS[stage.name].inputs}:
+                stage.check(inputs)
+        tensors = dict(inputs)
         for stage in self.stages:
             tensors |= stage(tensors)
         return tensors
-
-
-def _inputs(stage: Stage) -> list[str]:
-    return [tensor.name for model in STAGES if model.name == stage.name for tensor in model.inputs]

@@ -1,6 +1,6 @@
 """The operator's rules: items that must not appear, items that must, and caps per category.
 
-A TOML file beside the served repository, in the data's own ids:
+A TOML file beside the served repository, in the data's own ids (``17`` and ``"17"`` are different ids):
 
     blocked = [17, "sku-4"]
 
@@ -11,6 +11,8 @@ A TOML file beside the served repository, in the data's own ids:
     [[caps]]
     field = "class"     # an item feature of the build
     at_most = 6         # items of the page with the same value
+
+Replace it in one step, by renaming a finished file over it, so that half of one is never read.
 """
 
 from __future__ import annotations
@@ -18,10 +20,21 @@ from __future__ import annotations
 import logging
 import tomllib
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from tritonrec_client.ids import wire_id
 
 LOGGER = logging.getLogger(__name__)
+
+
+def _checked_id(item: int | str) -> int | str:
+    wire_id(item)  # raises ValueError where no item can have this id
+    return item
+
+
+ItemId = Annotated[int | str, BeforeValidator(_checked_id)]
+"""An item's id as the data has it."""
 
 
 class _Part(BaseModel):
@@ -31,29 +44,32 @@ class _Part(BaseModel):
 class Pinned(_Part):
     """An item at a fixed place, counted from 1."""
 
-    item: int | str
-    position: int = Field(ge=1)
+    item: ItemId
+    position: int = Field(ge=1, strict=True)
 
 
 class Cap(_Part):
     """At most so many items with the same value of an item feature."""
 
     field: str
-    at_most: int = Field(ge=1)
+    at_most: int = Field(ge=1, strict=True)
 
 
 class Rules(_Part):
     """What operators ask of every page."""
 
-    blocked: tuple[int | str, ...] = ()
+    blocked: tuple[ItemId, ...] = ()
     pinned: tuple[Pinned, ...] = ()
     caps: tuple[Cap, ...] = ()
 
     @model_validator(mode="after")
     def _one_item_a_place(self) -> Rules:
         places = [pin.position for pin in self.pinned]
-        if len(set(places)) != len(places):
-            raise ValueError("pinned: two items have the same position; allowed is one each")
+        items = [pin.item for pin in self.pinned]
+        for what, values in (("position", places), ("item", items)):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"pinned: the {what} {value!r} occurs twice; allowed is once")
         return self
 
 
@@ -68,11 +84,23 @@ def read_rules(path: Path) -> Rules:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidRules(f"{path}: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}, found {problem['input']!r}"
-            for problem in error.errors()
-        )
+        problems = "; ".join(_describe(dict(problem)) for problem in error.errors())
         raise InvalidRules(f"{path}: {problems}") from error
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """One of pydantic's errors: the key (entries are counted from 1), what was found, what is allowed."""
+    place: tuple[str | int, ...] = problem["loc"]
+    message: str = problem["msg"].removeprefix("Value error, ")
+    key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    if problem["type"] == "value_error":  # our own checks say what they found
+        return f"{key}: {message}" if key else message
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    if problem["type"] == "extra_forbidden":
+        section = {"pinned": Pinned, "caps": Cap}.get(str(place[0]), Rules) if len(place) > 1 else Rules
+        return f"{key}: is not a known key; allowed here: {', '.join(section.model_fields)}"
+    return f"{key}: {message}; found {problem['input']!r}"
 
 
 class RulesFile:

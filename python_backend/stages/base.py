@@ -40,6 +40,7 @@ class Stage(abc.ABC):
     def check(self, inputs: Arrays) -> None:  # noqa: B027 - most stages allow every value
         """Raise InvalidRequest where `inputs` of one request hold a value that is not allowed.
 
+        Only what clients send is looked at: what other stages made needs no check and may not be there yet.
         Shapes and dtypes have been checked by Triton against config.pbtxt.
         """
 
