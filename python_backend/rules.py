@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,12 +65,12 @@ class Rules(_Part):
 
     @model_validator(mode="after")
     def _one_item_a_place(self) -> Rules:
-        places = [pin.position for pin in self.pinned]
+        places: list[int | str] = [pin.position for pin in self.pinned]
         items = [pin.item for pin in self.pinned]
-        for what, values in (("position", places), ("item", items)):
-            for value in values:
-                if values.count(value) > 1:
-                    raise ValueError(f"pinned: the {what} {value!r} occurs twice; allowed is once")
+        for what, values in (("position", Counter(places)), ("item", Counter(items))):
+            twice = [value for value, count in values.items() if count > 1]
+            if twice:
+                raise ValueError(f"pinned: the {what} {twice[0]!r} occurs twice; allowed is once")
         return self
 
 
@@ -98,7 +99,8 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{key}: is missing"
     if problem["type"] == "extra_forbidden":
-        section = {"pinned": Pinned, "caps": Cap}.get(str(place[0]), Rules) if len(place) > 1 else Rules
+        entries: dict[str | int, type[_Part]] = {"pinned": Pinned, "caps": Cap}
+        section = entries.get(place[0], Rules) if len(place) > 1 else Rules
         return f"{key}: is not a known key; allowed here: {', '.join(section.model_fields)}"
     return f"{key}: {message}; found {problem['input']!r}"
 
