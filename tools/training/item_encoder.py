@@ -70,7 +70,8 @@ class ItemEncoder(nn.Module):
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Vectors of `items` (any shape of indices), or of the whole catalogue ``[I + 1, width]``."""
         if items is None:
-            return self.identity.weight + self.features(self.codes)
+            # Looked up, not taken as it is: the lookup keeps gradients away from row 0.
+            return self.identity(torch.arange(len(self.codes))) + self.features(self.codes)
         return self.identity(items) + self.features(self.codes[items])
 
     def table(self, *items: Tensor) -> tuple[Tensor, list[Tensor]]:

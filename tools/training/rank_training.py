@@ -100,7 +100,10 @@ def _draw_places(
     keys[:, :head] -= 1
     np.put_along_axis(keys, targets[:, None], 2, axis=1)
     places = np.argpartition(keys, count - 1, axis=1)[:, :count]
-    weight = np.where(places < head, 0.0, math.log(max(total - 1 - head, 1) / max(drawn, 1)))
+    # A target in the head leaves one candidate more to draw from, and one more draw.
+    more = (targets < head)[:, None]
+    stands_for = (total - 1 - head + more) / np.maximum(drawn + more, 1)
+    weight = np.where(places < head, 0.0, np.log(np.maximum(stands_for, 1)))
     target_weight = np.zeros((len(targets), 1))
     return (
         np.concatenate([targets[:, None], places], axis=1),
