@@ -29,7 +29,7 @@ examples:
 exit status: 0 done, 1 a check failed or a server was missing, 2 the configuration or the data need a change
 """
 OK, FAILED, BAD_INPUT = 0, 1, 2
-STEPS = 9
+STEPS = 8
 STORE_PATIENCE = 10.0
 """Seconds that a build waits for the store: longer than a request would."""
 
@@ -96,10 +96,21 @@ def _is_filled(config: BuildConfig, release: Path) -> bool:
 
 def _summarise(release: Path, console: Console) -> None:
     headline = read_manifest(release)["metrics"]["headline"]
-    console.print(f"release {release.name}  in {release}")
-    for name, value in headline.items():
-        console.print(f"  {name}: {value}")
-    console.print(f"report: {release / 'report' / 'index.html'}")
+
+    def interval(name: str, form: str = ".3f") -> str:
+        value = headline[name]
+        if value is None or value["mean"] is None:
+            return "unknown"
+        return f"{value['mean']:{form}} (95 %: {value['low']:{form}} … {value['high']:{form}})"
+
+    console.print(f"\nrelease {release.name}, measured as served:")
+    console.print(f"  NDCG@10        {interval('ndcg_10')}")
+    if headline["best_baseline"]:
+        console.print(f"  ÷ {headline['best_baseline']:<12} {interval('times_best_baseline', '.2f')}")
+    console.print(f"  Recall@{headline['retrieve_recall']['k']:<7} {interval('retrieve_recall')}")
+    console.print(f"  gain of rank   {interval('rank_gain_relative', '+.1%')}")
+    console.print(f"  coverage@20    {headline['coverage_20']:.1%} of the catalogue at the default diversity")
+    console.print(f"  report         {release / 'report' / 'index.html'}\n", soft_wrap=True)
 
 
 def _check(config: BuildConfig) -> int:

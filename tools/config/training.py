@@ -49,7 +49,7 @@ class RetrieveConfig(TrainingConfig):
 class RankConfig(TrainingConfig):
     """[rank]: the ranker and its training."""
 
-    epochs: int = Field(6, ge=1, le=1000)
+    epochs: int = Field(3, ge=1, le=1000)
     batch: int = Field(256, ge=1, description="training examples of a batch")
     learning_rate: float = Field(1e-3, gt=0, le=1)
     width: int = Field(32, ge=4, le=1024, description="the width of item and user vectors")
@@ -57,8 +57,11 @@ class RankConfig(TrainingConfig):
     crosses: int = Field(2, ge=0, le=8, description="cross layers")
     hidden: int = Field(64, ge=4, le=4096, description="the width of the deep layers")
     negatives: int = Field(96, ge=1, description="candidates that an example is told from")
-    folds: int = Field(2, ge=2, le=20, description="folds of users for out-of-fold candidates")
-    examples: int = Field(100_000, ge=1, description="at most so many training examples, newest first")
+    newest: float = Field(0.3, gt=0, lt=1, description="share of each user's events to learn from")
+    examples: int = Field(100_000, ge=1, description="at most so many training examples")
+    shrinkage: float = Field(
+        0.5, gt=0, le=1, description="how much of its correction to the retrieval score a trained ranker uses"
+    )
 
 
 class RerankConfig(Section):

@@ -158,7 +158,7 @@ def _train(config: BuildConfig, split: Split, features: Features, steps: Steps) 
         retriever, retriever_curve = train_retriever(
             learned, features, config.retrieve, history=history, seed=config.seed, progress=update
         )
-    with steps.step("candidates from retrievers of other users") as update:
+    with steps.step("candidates from a retriever of older events") as update:
         examples, fold_curve = out_of_fold_examples(
             learned,
             features,
@@ -175,7 +175,7 @@ def _train(config: BuildConfig, split: Split, features: Features, steps: Steps) 
         )
     curves = {
         "retriever": retriever_curve,
-        "retriever of the first fold": fold_curve,
+        "retriever of older events": fold_curve,
         "ranker": ranker_curve,
     }
     return Models(retriever, ranker, curves)

@@ -29,7 +29,7 @@ def validate(config: BuildConfig, dataset: Dataset, steps: Steps) -> dict[str, f
             validation=HeldOut(split.train, split.validation),
             progress=update,
         )
-    with steps.step("candidates from retrievers of other users") as update:
+    with steps.step("candidates from a retriever of older events") as update:
         examples, _ = out_of_fold_examples(
             split.train,
             features,

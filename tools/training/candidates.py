@@ -1,13 +1,14 @@
-"""Training examples for the ranker: what the retriever returns to users it was not trained on.
+"""Training examples for the ranker: what a retriever returns that has not seen the answers.
 
-A ranker trained on candidates of a retriever that has seen the answers learns to trust it too much. So
-the users are split into folds; each fold's candidates come from a retriever trained on the others.
+A ranker trained on candidates of a retriever that was trained on the same events learns to trust it too much.
+So the events are folded in time: a retriever learns from each user's older events, and its candidates for the
+newer ones are what the ranker learns from. That is also what both meet in service: the future.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -53,58 +54,42 @@ def out_of_fold_examples(
     seed: int,
     progress: Progress = lambda done, total, text: None,
 ) -> tuple[RankingExamples, list[dict[str, float]]]:
-    """Candidates for the newest ``rank.examples`` events, and the training curve of the first fold.
+    """Candidates for the newest ``rank.newest`` of each user's events, from a retriever of the older ones.
 
-    That curve is the honest one: it is measured on the newest events of users that were not trained on.
+    Returns also that retriever's training curve, which is measured on the first event of each user that it
+    was not trained on.
     """
-    fold_of = np.random.default_rng(seed).permutation(interactions.n_users) % rank.folds
-    wanted = np.zeros(interactions.n_events, dtype=bool)
-    wanted[newest_events(interactions, rank.examples)] = True
-    parts, curves = [], []
-    for fold in range(rank.folds):
-        held_out = fold_of == fold
-        model, curve = train_retriever(
-            of_users(interactions, ~held_out),
-            features,
-            retrieve,
-            history=history,
-            seed=seed + 1 + fold,
-            validation=_newest_of(interactions, held_out) if fold == 0 else None,
-            progress=lambda done, total, text, fold=fold: progress(  # type: ignore[misc]
-                fold * total + done, rank.folds * total, f"fold {fold + 1}/{rank.folds}  {text}"
-            ),
-        )
-        curves.append(curve)
-        events = np.flatnonzero(np.repeat(held_out, interactions.lengths) & wanted)
-        parts.append(
-            retrieved_examples(model, interactions, features, events, history=history, candidates=candidates)
-        )
-    return concatenate(parts), curves[0]
-
-
-def of_users(interactions: Interactions, keep: NDArray[np.bool_]) -> Interactions:
-    """The same rows, but only the users with `keep` (bool ``[U]``) have events."""
-    events = np.repeat(keep, interactions.lengths)
-    offsets = np.concatenate([[0], np.cumsum(np.where(keep, interactions.lengths, 0))]).astype(np.int64)
-    return replace(
-        interactions,
-        offsets=offsets,
-        items=interactions.items[events],
-        timestamps=interactions.timestamps[events],
+    newer = newest_counts(interactions, rank)
+    older = interactions.without_last(newer)
+    first_newer = np.where(newer > 0, interactions.offsets[1:] - newer, 0)
+    targets = np.where(newer > 0, interactions.items[first_newer], np.int32(0))
+    model, curve = train_retriever(
+        older,
+        features,
+        retrieve,
+        history=history,
+        seed=seed + 1,
+        validation=HeldOut(older, targets),
+        progress=progress,
     )
+    place = np.arange(interactions.n_events) - np.repeat(interactions.offsets[:-1], interactions.lengths)
+    events = np.flatnonzero(place >= np.repeat(interactions.lengths - newer, interactions.lengths))
+    examples = retrieved_examples(
+        model, interactions, features, events, history=history, candidates=candidates
+    )
+    return examples, curve
 
 
-def _newest_of(interactions: Interactions, users: NDArray[np.bool_]) -> HeldOut:
-    """The newest event of each of `users` (bool ``[U]``), with what came before it."""
-    return HeldOut(interactions.without_last(1), np.where(users, interactions.last(1), np.int32(0)))
+def newest_counts(interactions: Interactions, rank: RankConfig) -> NDArray[np.int64]:
+    """How many of each user's newest events the ranker learns from, int64 ``[U]``.
 
-
-def newest_events(interactions: Interactions, count: int) -> NDArray[np.int64]:
-    """The `count` newest events, as positions in `interactions.items`, ascending."""
-    if interactions.n_events <= count:
-        return np.arange(interactions.n_events)
-    newest = np.argpartition(interactions.timestamps, -count)[-count:]
-    return np.sort(newest)
+    ``rank.newest`` of them, rounded down, and fewer of everybody's where the sum would exceed
+    ``rank.examples``.
+    """
+    counts = (interactions.lengths * rank.newest).astype(np.int64)
+    if counts.sum() > rank.examples:
+        counts = (counts * (rank.examples / counts.sum())).astype(np.int64)
+    return counts
 
 
 @torch.no_grad()

@@ -33,12 +33,15 @@ def train_ranker(
 
     Of an example's candidates the best third of `config.negatives` are always compared, the rest is drawn
     from the others; their logits are raised by the log of how many each stands for, so that the loss
-    estimates the softmax over all candidates. `validation` is only measured.
+    estimates the softmax over all candidates. `validation` is only measured. Where no next item was
+    retrieved there is nothing to learn, and the ranker keeps the retrieval order.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     model = Ranker(config, features, history)
     rows = np.flatnonzero(examples.targets >= 0)
+    if not len(rows):
+        return model.eval(), []
     batches = math.ceil(len(rows) / config.batch)
     optimisation = Optimisation(
         model.parameters(),

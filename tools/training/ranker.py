@@ -81,7 +81,7 @@ class Ranker(nn.Module):
         self.correction = nn.Linear(joint + config.hidden, 1)
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
-        self.trust = nn.Parameter(torch.ones(()))
+        self.shrinkage = config.shrinkage
 
     def forward(
         self, user_features: Tensor, history: Tensor, candidates: Tensor, scores: Tensor, vectors: Tensor
@@ -107,4 +107,5 @@ class Ranker(nn.Module):
         for cross in self.crosses:
             crossed = cross(joint, crossed)
         correction = self.correction(torch.cat([crossed, self.deep(joint)], dim=-1)).squeeze(-1)
-        return self.trust * scores + correction
+        # Learned beside a weaker retriever, and from few events: the whole correction would go too far.
+        return scores + (correction if self.training else self.shrinkage * correction)
