@@ -1,0 +1,49 @@
+"""Requests of different callers share executions: what Triton is here for."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import Server
+from tritonrec_client import Client
+from tritonrec_client.contract import STAGES
+
+pytestmark = pytest.mark.server
+
+CALLERS, CALLS = 16, 25
+
+
+def test_concurrent_callers_are_answered_together(server: Server) -> None:
+    users = server.known_users[:CALLERS]
+
+    def call(user: int) -> list[list[int]]:
+        with Client(server.grpc_address, timeout=30) as client:
+            return [[place.item_id for place in client.recommend(user).items] for _ in range(CALLS)]
+
+    alone = [call(user)[0] for user in users]
+    before = server.triton.statistics()
+    with ThreadPoolExecutor(CALLERS) as threads:
+        pages = list(threads.map(call, users))
+    after = server.triton.statistics()
+
+    assert pages == [[page] * CALLS for page in alone]
+    for stage in STAGES:
+        name = f"{stage.name}_{server.release}"
+        spent = after[name] - before[name]
+        assert spent.requests == CALLERS * CALLS
+        # Six or so share an execution on two cores; a machine with many cores needs to share less.
+        assert spent.executions < 0.8 * spent.requests, stage.name
+
+
+def test_a_caller_alone_does_not_wait_for_company(server: Server) -> None:
+    before = server.triton.statistics()
+    with Client(server.grpc_address, timeout=30) as client:
+        for _ in range(20):
+            client.recommend(server.known_users[0])
+    after = server.triton.statistics()
+
+    for stage in STAGES:
+        name = f"{stage.name}_{server.release}"
+        spent = after[name] - before[name]
+        assert (spent.requests, spent.executions) == (20, 20)
