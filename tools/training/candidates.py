@@ -87,8 +87,10 @@ def newest_counts(interactions: Interactions, rank: RankConfig) -> NDArray[np.in
     ``rank.examples``.
     """
     counts = (interactions.lengths * rank.newest).astype(np.int64)
-    if counts.sum() > rank.examples:
-        counts = (counts * (rank.examples / counts.sum())).astype(np.int64)
+    total = int(counts.sum())
+    if total > rank.examples:
+        # Sums are rounded, not each user's share: of many users with a share below 1 some keep one event.
+        counts = np.diff(np.cumsum(counts) * rank.examples // total, prepend=0)
     return counts
 
 
@@ -107,7 +109,7 @@ def retrieved_examples(
     model.eval()
     owners = np.repeat(np.arange(interactions.n_users), interactions.lengths)
     vectors, parts = model.items(), []
-    for begin in range(0, len(events), batch):
+    for begin in range(0, max(len(events), 1), batch):
         chosen = events[begin : begin + batch]
         users = owners[chosen]
         histories = histories_before(interactions, users, chosen, history)

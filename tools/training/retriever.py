@@ -65,8 +65,10 @@ def train_retriever(
 ) -> tuple[Retriever, list[dict[str, float]]]:
     """Train on every event of `interactions`; return the model and a row per epoch for the curves.
 
-    `validation` is only measured, every fifth epoch and at the end.
+    `validation` is only measured, every fifth epoch and at the end; without any target it is left out.
     """
+    if validation is not None and not validation.targets.any():
+        validation = None
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     model = Retriever(config, features, history)
