@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, DataProblems) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    except (CheckFailed, ServerUnavailableError, StoreUnavailable) as error:
+    except (CheckFailed, FloatingPointError, ServerUnavailableError, StoreUnavailable) as error:
         print(f"build_repo.py: {error}", file=sys.stderr)
         return FAILED
 
@@ -115,8 +115,11 @@ def _summarise(release: Path, console: Console) -> None:
 
 def _check(config: BuildConfig) -> int:
     from tools.data.dataset import load_dataset
+    from tools.training.features import Features
 
-    interactions = load_dataset(config).interactions
+    dataset = load_dataset(config)
+    Features.of(dataset, config)
+    interactions = dataset.interactions
     print(
         f"the data are fine: {interactions.n_events:,} events of {interactions.n_users:,} users"
         f" and {interactions.n_items:,} items"
@@ -135,7 +138,7 @@ def _validate(config: BuildConfig) -> int:
 def _verify(release: Path) -> int:
     try:
         differences = list(verify(release))
-    except (FileNotFoundError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         print(f"build_repo.py: {error}", file=sys.stderr)
         return BAD_INPUT
     for difference in differences:
@@ -143,6 +146,12 @@ def _verify(release: Path) -> int:
     if not differences:
         print(f"{release.name}: every file is as it was built")
     return FAILED if differences else OK
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}; a seed is a whole number of at least 0")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="instead of the file's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the file's")
     parser.add_argument("--force", action="store_true", help="build even if this very release is there")
     mode = parser.add_mutually_exclusive_group()

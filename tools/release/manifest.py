@@ -39,7 +39,7 @@ def combined_hash(parts: Iterable[str]) -> str:
 def folder_hashes(folder: Path) -> dict[str, str]:
     """The hash of every file below `folder` but its manifest, by relative path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {str(path.relative_to(folder)): file_hash(path) for path in paths if path.name != MANIFEST}
+    return {str(path.relative_to(folder)): file_hash(path) for path in paths if path != folder / MANIFEST}
 
 
 def library_versions() -> dict[str, str]:
@@ -74,8 +74,13 @@ class Difference:
 
 
 def verify(folder: Path) -> Iterator[Difference]:
-    """Every file of the release in `folder` that was changed, removed or added since it was built."""
-    expected: dict[str, str] = read_manifest(folder)["files"]
+    """Every file of the release in `folder` that was changed, removed or added since it was built.
+
+    Raises what `Release.open` raises, and ValueError where the manifest lists no files.
+    """
+    expected: dict[str, str] | None = read_manifest(folder).get("files")
+    if expected is None:
+        raise ValueError(f"{folder / MANIFEST}: lists no files; the release was not finished")
     found = folder_hashes(folder)
     for path in sorted(expected.keys() | found.keys()):
         if path not in found:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_backend.features import FeatureEncoder
-from tools.config.build import BuildConfig
+from tools.config.build import BuildConfig, ConfigError
 from tools.data.dataset import Dataset
 
 
@@ -31,11 +31,14 @@ class Features:
     def of(cls, dataset: Dataset, config: BuildConfig) -> Self:
         """Fit the encoders on `dataset` and encode it.
 
-        Raises ValueError where the user features need more codes than ``contract.user_features``.
+        Raises ConfigError where the user features need more codes than ``contract.user_features``.
         """
         user_fields = config.data.users.fields if config.data.users else ()
         item_fields = config.data.items.fields if config.data.items else ()
-        users = FeatureEncoder.fit(user_fields, dataset.user_features, config.sizes.user_features)
+        try:
+            users = FeatureEncoder.fit(user_fields, dataset.user_features, config.sizes.user_features)
+        except ValueError as error:
+            raise ConfigError([f"contract.user_features: {error}; set it to what they need"]) from error
         items = FeatureEncoder.fit(item_fields, dataset.item_features, None)
         codes = items.encode(dataset.item_features)
         # One column at least, so that arrays and graphs have the same form without any features.
