@@ -146,7 +146,7 @@ def fingerprint_of(config: BuildConfig) -> str:
 def find_built(config: BuildConfig, fingerprint: str) -> Path | None:
     """The release that was built from `fingerprint` before, if there is one."""
     for release in reversed(find_releases(config.output)):
-        if read_manifest(release.path)["fingerprint"] == fingerprint:
+        if read_manifest(release.path).get("fingerprint") == fingerprint:
             return release.path
     return None
 
