@@ -90,6 +90,10 @@ def test_diversity_passes_over_what_is_like_the_items_above(stage: Rerank) -> No
     assert page(stage, replace(alike, diversity=0.5)).items == [1, 4, 2, 3]
 
 
+def test_being_like_two_items_above_costs_no_more_than_being_like_one(stage: Rerank) -> None:
+    assert page(stage, Ask([1, 2, 3, 4], [10, 9, 8, 6.5], diversity=0.5)).items == [1, 2, 3, 4]
+
+
 def test_diversity_lifts_what_is_hardly_ever_shown(stage: Rerank) -> None:
     known_and_new = Ask([1, 11, 9, 12], [4, 3.5, 3.25, 0])
     assert page(stage, replace(known_and_new, diversity=1.0)).items == [11, 9, 1, 12]

@@ -61,6 +61,18 @@ def test_an_untrained_ranker_keeps_the_retrieval_order_exactly(
     assert torch.equal(logits(ranker(features, trained=False), inputs), inputs["retrieval_score"])
 
 
+def test_of_its_correction_a_trained_ranker_uses_the_configured_share(
+    features: Features, inputs: dict[str, torch.Tensor]
+) -> None:
+    places = inputs["candidate"] != 0
+    whole, quarter = (
+        logits(ranker(features, trained=True, shrinkage=share), inputs) - inputs["retrieval_score"]
+        for share in (1.0, 0.25)
+    )
+    assert whole[places].abs().max() > 0.1
+    assert torch.allclose(quarter[places], whole[places] / 4, atol=1e-5)
+
+
 def test_padding_never_wins(features: Features, inputs: dict[str, torch.Tensor]) -> None:
     inputs["retrieval_score"][-1] = -50.0  # unlikely candidates, but candidates
     found = logits(ranker(features, trained=True), inputs)
