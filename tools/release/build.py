@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tritonrec_client.contract import MODELS
 
@@ -38,29 +37,14 @@ from tools.release.manifest import (
 from tools.serving.releases import find_releases
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
-from tools.training.candidates import out_of_fold_examples
 from tools.training.features import Features
-from tools.training.rank_training import train_ranker
-from tools.training.ranker import Ranker
-from tools.training.retriever import Retriever, train_retriever
+from tools.training.models import train_models
 
 TRAINED_ON = (
     "Every event but the newest of each user, which is the test; users with fewer than 3 events are trained"
     " on whole. The shipped models are the measured ones: they were not trained again on the test events,"
     " but what is served sees them in the users' histories."
 )
-
-
-@dataclass(frozen=True)
-class Models:
-    """What training gave.
-
-    `curves` holds, per model, a row per epoch.
-    """
-
-    retriever: Retriever
-    ranker: Ranker
-    curves: dict[str, list[dict[str, float]]]
 
 
 def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps: Steps) -> Path:
@@ -70,10 +54,9 @@ def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps
     ``config.output``/releases until every check has passed. Raises CheckFailed, GraphMismatch or
     ServerUnavailableError.
     """
-    torch.use_deterministic_algorithms(True)
     features = Features.of(dataset, config)
     split = leave_one_out(dataset.interactions)
-    models = _train(config, split, features, steps)
+    models = train_models(config, split.train_and_validation, features, steps.step)
     folder = config.output / "releases"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as temporary:
@@ -149,36 +132,6 @@ def find_built(config: BuildConfig, fingerprint: str) -> Path | None:
         if read_manifest(release.path).get("fingerprint") == fingerprint:
             return release.path
     return None
-
-
-def _train(config: BuildConfig, split: Split, features: Features, steps: Steps) -> Models:
-    history, candidates = config.sizes.history, config.sizes.candidates
-    learned = split.train_and_validation
-    with steps.step("training the retriever") as update:
-        retriever, retriever_curve = train_retriever(
-            learned, features, config.retrieve, history=history, seed=config.seed, progress=update
-        )
-    with steps.step("candidates from a retriever of older events") as update:
-        examples, fold_curve = out_of_fold_examples(
-            learned,
-            features,
-            config.retrieve,
-            config.rank,
-            history=history,
-            candidates=candidates,
-            seed=config.seed,
-            progress=update,
-        )
-    with steps.step("training the ranker") as update:
-        ranker, ranker_curve = train_ranker(
-            examples, features, config.rank, history=history, seed=config.seed, progress=update
-        )
-    curves = {
-        "retriever": retriever_curve,
-        "retriever of older events": fold_curve,
-        "ranker": ranker_curve,
-    }
-    return Models(retriever, ranker, curves)
 
 
 def _serve(

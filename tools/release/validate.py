@@ -9,55 +9,26 @@ from tools.data.dataset import Dataset
 from tools.data.split import leave_one_out
 from tools.evaluation.metrics import hit_rate, ndcg, paired_ratio, recall
 from tools.progress import Steps
-from tools.training.candidates import out_of_fold_examples, retrieved_examples
+from tools.training.candidates import retrieved_examples
 from tools.training.features import Features
-from tools.training.rank_training import rank_logits, target_places, train_ranker
-from tools.training.retriever import HeldOut, train_retriever
+from tools.training.models import train_models
+from tools.training.rank_training import rank_logits, target_places
+from tools.training.retriever import HeldOut
 
 
 def validate(config: BuildConfig, dataset: Dataset, steps: Steps) -> dict[str, float]:
     """Train without each user's last two events, measure on the first of them; the figures by name."""
     features, split = Features.of(dataset, config), leave_one_out(dataset.interactions)
     history, candidates = config.sizes.history, config.sizes.candidates
-    with steps.step("training the retriever") as update:
-        retriever, _ = train_retriever(
-            split.train,
-            features,
-            config.retrieve,
-            history=history,
-            seed=config.seed,
-            validation=HeldOut(split.train, split.validation),
-            progress=update,
-        )
-    with steps.step("candidates from a retriever of older events") as update:
-        examples, _ = out_of_fold_examples(
-            split.train,
-            features,
-            config.retrieve,
-            config.rank,
-            history=history,
-            candidates=candidates,
-            seed=config.seed,
-            progress=update,
-        )
+    models = train_models(config, split.train, features, steps.step, HeldOut(split.train, split.validation))
     asked = np.flatnonzero(split.validation > 0)
     # A validation item is the last but one of its user's events.
     events = dataset.interactions.offsets[1:][asked] - 2
     held_out = retrieved_examples(
-        retriever, dataset.interactions, features, events, history=history, candidates=candidates
+        models.retriever, dataset.interactions, features, events, history=history, candidates=candidates
     )
-    with steps.step("training the ranker") as update:
-        ranker, _ = train_ranker(
-            examples,
-            features,
-            config.rank,
-            history=history,
-            seed=config.seed,
-            validation=held_out,
-            progress=update,
-        )
     retrieved = target_places(held_out.scores, held_out)
-    ranked = target_places(rank_logits(ranker, held_out, features), held_out)
+    ranked = target_places(rank_logits(models.ranker, held_out, features), held_out)
     gain = paired_ratio(ndcg(ranked, 10), ndcg(retrieved, 10))
     figures = {
         "retrieve NDCG@10": float(ndcg(retrieved, 10).mean()),
