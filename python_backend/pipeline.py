@@ -51,5 +51,6 @@ class Pipeline:
                 stage.check(inputs)
         tensors = dict(inputs)
         for stage in self.stages:
-            tensors |= stage(tensors)
+            # No more than Triton would hand to it.
+            tensors |= stage({tensor.name: tensors[tensor.name] for tensor in MODELS[stage.name].inputs})
         return tensors

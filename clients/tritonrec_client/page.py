@@ -20,7 +20,7 @@ class Recommendation:
     item_id: int
     """The item's wire id; a release's item table leads from it to the item's own key and title."""
     score: float
-    """The ranker's score: comparable within a page, the higher the better."""
+    """The probability, as the ranker sees it, that this is what the user turns to next."""
     reason: Reason | int
     """Why it is here; a bare int where the server knows more reasons than this client."""
 

@@ -47,6 +47,12 @@ TRAINED_ON = (
 )
 
 
+BUILDING = [
+    ROOT / "tools" / room for room in ("config", "data", "evaluation", "release", "serving", "training")
+]
+"""The rooms of tools/ that decide what is built; serving it or showing it off does not."""
+
+
 def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps: Steps) -> Path:
     """Train on `dataset`, check what came out on a running server and write a release; its folder.
 
@@ -118,7 +124,7 @@ def fingerprint_of(config: BuildConfig) -> str:
     data = [file_hash(table.path) for table in tables if table is not None and table.path.is_file()]
     code = [
         f"{path.relative_to(ROOT)} {file_hash(path)}"
-        for folder in (ROOT / "tools", ROOT / "model_repository", *CODE.values())
+        for folder in (*BUILDING, ROOT / "model_repository", *CODE.values())
         for path in sorted(folder.rglob("*"))
         if path.suffix in {".py", ".pbtxt", ".jinja"}
     ]
