@@ -17,7 +17,7 @@ class Section(BaseModel):
 class TrainingConfig(Section):
     """What every training run has."""
 
-    epochs: int = Field(40, ge=1, le=1000)
+    epochs: int = Field(30, ge=1, le=1000)
     batch: int = Field(64, ge=1, description="rows of a training batch")
     learning_rate: float = Field(2e-3, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=1)
