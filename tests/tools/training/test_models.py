@@ -1,0 +1,95 @@
+"""Both models of a release, trained side by side: one run is shared, for it starts a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from toy import HISTORY, features_of, random_interactions, rank_config, retrieve_config
+
+from tools.config.build import BuildConfig
+from tools.training.candidates import out_of_fold_examples
+from tools.training.models import Models, train_models
+from tools.training.rank_training import train_ranker
+from tools.training.retriever import HeldOut, Progress, train_retriever
+
+N_USERS, N_ITEMS, K, SEED = 16, 20, 8, 3
+RETRIEVE, RANK = retrieve_config(epochs=2, dropout=0.1), rank_config(epochs=2, dropout=0.1, negatives=4)
+EVENTS, FEATURES = random_interactions(N_USERS, N_ITEMS), features_of(N_USERS, N_ITEMS)
+
+
+def config() -> BuildConfig:
+    events = {"path": Path("none.csv"), "user": "u", "item": "i", "timestamp": "t"}
+    content = {"name": "shop", "seed": SEED, "data": {"events": events}}
+    widths = {"history": HISTORY, "candidates": K, "results": 2}
+    models = {"retrieve": RETRIEVE.model_dump(), "rank": RANK.model_dump()}
+    return BuildConfig.model_validate({**content, "contract": widths, **models})
+
+
+@dataclass
+class Told:
+    """What was shown of the progress."""
+
+    steps: list[str] = field(default_factory=list)
+    updates: list[tuple[str, int, int]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Progress]:
+        self.steps.append(name)
+        yield lambda done, total, text: self.updates.append((name, done, total))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch_as_before() -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def models(told: Told) -> Models:
+    measured = HeldOut(EVENTS.without_last(1), EVENTS.last(1))
+    return train_models(config(), EVENTS, FEATURES, told.step, measured)
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_the_retriever_is_the_one_that_would_have_been_trained_here(models: Models) -> None:
+    alone, _ = train_retriever(EVENTS, FEATURES, RETRIEVE, history=HISTORY, seed=SEED)
+    assert_same_weights(models.retriever, alone)
+    assert not models.retriever.training
+
+
+def test_the_ranker_learns_from_a_retriever_of_older_events(models: Models) -> None:
+    examples, curve = out_of_fold_examples(
+        EVENTS, FEATURES, RETRIEVE, RANK, history=HISTORY, candidates=K, seed=SEED
+    )
+    alone, ranker_curve = train_ranker(examples, FEATURES, RANK, history=HISTORY, seed=SEED)
+    assert_same_weights(models.ranker, alone)
+    assert models.curves["retriever of older events"] == curve
+    assert models.curves["ranker"] == ranker_curve
+
+
+def test_there_is_a_curve_for_every_training_and_validation_is_in_the_retrievers(models: Models) -> None:
+    assert list(models.curves) == ["retriever", "retriever of older events", "ranker"]
+    assert [len(curve) for curve in models.curves.values()] == [2, 2, 2]
+    assert "validation_ndcg_10" in models.curves["retriever"][-1]
+
+
+def test_progress_is_told_step_by_step(models: Models, told: Told) -> None:
+    older, ranker, _ = told.steps
+    assert told.updates == [(older, 1, 2), (older, 2, 2), (ranker, 1, 2), (ranker, 2, 2)]
