@@ -39,6 +39,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(name)
     monkeypatch.setattr(build, "ROOT", root)
+    monkeypatch.setattr(build, "BUILDING", (root / "tools",))
     monkeypatch.setattr(build, "CODE", {"client": root / "clients"})
     return root
 
@@ -110,8 +111,9 @@ def test_the_library_versions_change_it(config: BuildConfig, monkeypatch: pytest
 
 
 def test_this_very_project_is_what_is_hashed() -> None:
-    assert (build.ROOT / "tools" / "release" / "build.py").is_file()
-    assert all((folder / "__init__.py").is_file() for folder in build.CODE.values())
+    assert Path(build.__file__).parent in build.BUILDING
+    for folder in (*build.BUILDING, *build.CODE.values()):
+        assert (folder / "__init__.py").is_file()
 
 
 def test_a_release_is_found_by_its_fingerprint_the_newest_first(config: BuildConfig) -> None:
