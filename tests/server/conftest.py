@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from tiny import Build, write_shop
-from tritonrec_client.contract import Sizes
+from hypothesis import HealthCheck, Phase, settings
+from tiny import Build, Server, write_shop
 
 from python_backend.pipeline import Pipeline
 from tools.build_repo import OK, main
-from tools.data.dataset import Dataset
-from tools.serving.server import TritonServer
 
 # A busy machine is no failure, and requests to a server are slow beside pure functions.
-settings.register_profile("server", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server and what it serves."""
-
-    triton: TritonServer
-    build: Build
-
-    @property
-    def grpc_address(self) -> str:
-        return self.triton.address
-
-    @property
-    def release(self) -> str:
-        return self.build.release.name
-
-    @property
-    def sizes(self) -> Sizes:
-        return self.build.release.sizes
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        return self.build.dataset
-
-    @cached_property
-    def known_users(self) -> list[int]:
-        """The wire ids of users with events, the longest history first."""
-        interactions = self.dataset.interactions
-        order = (-interactions.lengths).argsort(kind="stable")
-        return interactions.user_ids[order][interactions.lengths[order] > 0].tolist()
+settings.register_profile(
+    "server",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # Not the one that explains: it asks the server as often as all the others.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
 
 
 @pytest.fixture(scope="session")

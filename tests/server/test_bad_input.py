@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from calls import Arrays, ask, ask_at_once, assert_same_pages, request_of
-from conftest import Server
+from tiny import Server
 from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.server
@@ -163,9 +163,7 @@ def test_a_bad_request_among_good_ones_in_flight_fails_alone(server: Server, grp
             expected.append(message)
         else:
             expected.append("")
-    alone = {
-        user: ask(grpc_client, request_of(server.sizes, [user])) for user in server.known_users[:40]
-    }
+    alone = {user: ask(grpc_client, request_of(server.sizes, [user])) for user in server.known_users[:40]}
     lookup, before = f"feature_lookup_{server.release}", server.triton.statistics()
     answers = ask_at_once(grpc_client, requests)
     batches = server.triton.statistics()[lookup] - before[lookup]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Server
+from tiny import Server
 from tritonrec_client import Client
 from tritonrec_client.contract import STAGES
 

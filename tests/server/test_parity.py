@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from calls import Arrays, ask, ask_at_once, assert_same_pages, request_of, rows_of
-from conftest import Server
+from tiny import Server
 from tritonrec_client.contract import RECOMMEND, STAGES, Status, release_from_wire
 
 from python_backend.pipeline import Pipeline
@@ -75,9 +75,7 @@ def test_the_ensemble_gives_what_its_stages_give_one_after_the_other(
     assert_same_pages(served, tensors)
 
 
-def test_every_stage_says_for_every_row_which_release_it_belongs_to(
-    server: Server, grpc_client: Any
-) -> None:
+def test_every_stage_says_for_every_row_which_release_it_belongs_to(server: Server, grpc_client: Any) -> None:
     page = ask(grpc_client, rows_of(everyone(server, 0.3), slice(BATCH)))
     for stage in STAGES:
         releases: npt.NDArray[np.int64] = page[f"{stage.name}_release"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from calls import Arrays, request_of
-from conftest import Server
+from tiny import Server
 from tiny import LONGEST, WITHOUT_EVENTS, WITHOUT_FEATURES
 from tritonrec_client.contract import Status
 
@@ -24,7 +24,9 @@ def looked_up(server: Server) -> Arrays:
     users = server.dataset.interactions.user_ids.tolist()
     with server.triton.client() as client:
         parts = [
-            infer(client, "feature_lookup", server.release, request_of(server.sizes, users[begin : begin + 64]))
+            infer(
+                client, "feature_lookup", server.release, request_of(server.sizes, users[begin : begin + 64])
+            )
             for begin in range(0, len(users), 64)
         ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -46,9 +48,7 @@ def test_features_are_those_of_training(server: Server, looked_up: Arrays) -> No
 def test_items_stand_at_the_index_that_the_models_know(server: Server) -> None:
     with np.load(server.build.release.artifacts / "items.npz") as arrays:
         np.testing.assert_array_equal(arrays["wire_id"], server.dataset.interactions.item_ids)
-        np.testing.assert_array_equal(
-            arrays["codes"], Features.of(server.dataset, server.build.config).items
-        )
+        np.testing.assert_array_equal(arrays["codes"], Features.of(server.dataset, server.build.config).items)
 
 
 def test_the_history_is_the_newest_items_of_the_data_newest_last(server: Server, looked_up: Arrays) -> None:

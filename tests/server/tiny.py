@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from tritonrec_client.contract import Sizes
 
 from python_backend.release import Release
 from tools.config.build import BuildConfig, load_config
@@ -117,9 +119,38 @@ class Build:
         """A server of the first release, not yet started; `overrides` are parameters of its stages."""
         repository = self.folder / folder
         write_served_repository([self.release.path], self.release.name, repository, overrides=overrides)
-        return TritonServer(
-            repository, log=self.folder / f"{folder}.log", backends=self.output / "backends"
-        )
+        return TritonServer(repository, log=self.folder / f"{folder}.log", backends=self.output / "backends")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and what it serves."""
+
+    triton: TritonServer
+    build: Build
+
+    @property
+    def grpc_address(self) -> str:
+        return self.triton.address
+
+    @property
+    def release(self) -> str:
+        return self.build.release.name
+
+    @property
+    def sizes(self) -> Sizes:
+        return self.build.release.sizes
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return self.build.dataset
+
+    @cached_property
+    def known_users(self) -> list[int]:
+        """The wire ids of users with events, the longest history first."""
+        interactions = self.dataset.interactions
+        order = (-interactions.lengths).argsort(kind="stable")
+        return interactions.user_ids[order][interactions.lengths[order] > 0].tolist()
 
 
 def write_shop(folder: Path) -> Build:
