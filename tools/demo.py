@@ -35,7 +35,7 @@ ROUNDS = 50
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; the exit status."""
     options = _parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     build = options.build.resolve()
     try:
         release = find_release(build)
@@ -71,7 +71,7 @@ def _show(
                 request.user, request.session, diversity=request.diversity, count=request.count
             )
             latency = time.perf_counter() - started
-            console.print(f"\n{title}", style="bold", markup=False)
+            console.print(f"\n{title}", style="bold", markup=False, soft_wrap=True)
             # Not through rich: titles may hold what it would take for markup.
             print(format_page(page, items, latency=latency), flush=True)
         before = server.statistics()

@@ -152,26 +152,26 @@ class Rerank(Stage):
         rules, catalogue = self._rules, self._catalogue
         page = _Page(catalogue, rules, inputs, self._results)
         diversity = inputs["diversity"].astype(np.float32)
-        varied = bool(np.any(diversity > 0))
-        if varied:
-            lift = self._lift_weight * catalogue.lift[page.items]
-            vectors = catalogue.vectors[page.items]
-            nearest = np.zeros(page.items.shape, dtype=np.float32)
+        if not np.any(diversity > 0):
+            for place in range(self._results):
+                page.choose(place, page.value)
+            return page.finish(inputs)
+        page.value += diversity * self._lift_weight * catalogue.lift[page.items]
+        vectors = catalogue.vectors[page.items]
+        nearest = np.zeros(page.items.shape, dtype=np.float32)
+        weight = diversity * self._similarity_weight
         for place in range(self._results):
-            value = page.logits
-            if varied:
-                value = value + diversity * (lift - self._similarity_weight * nearest)
-            column = page.choose(place, value)
-            if varied:
-                picked = vectors[page.rows, column]
-                nearest = np.maximum(nearest, np.einsum("bkd,bd->bk", vectors, picked))
+            column = page.choose(place, page.value - weight * nearest)
+            picked = vectors[page.rows, column]
+            np.maximum(nearest, (vectors @ picked[:, :, None])[:, :, 0], out=nearest)
         return page.finish(inputs)
 
 
 class _Page:
     """The pages of a batch while they are filled.
 
-    Columns are the K candidates and then the pinned items; a column is open while it may be chosen.
+    Columns are the K candidates and then the pinned items. `value` is what a column is worth, -inf once it
+    may not be chosen any more; `logits` stay what they were.
     """
 
     def __init__(self, catalogue: Catalogue, rules: _AppliedRules, inputs: Arrays, results: int) -> None:
@@ -192,6 +192,7 @@ class _Page:
             own = (self.probability[:, : self.n_candidates, None] * same).sum(axis=1)
             self.probability[:, self.n_candidates :] = own
             self.logits[:, : self.n_candidates][same.any(axis=2)] = -np.inf
+        self.value = self.logits.copy()
         self._pin_allowed = allowed[:, self.n_candidates :]
         self._pin_column = {place: number for number, place in enumerate(rules.pinned)}
         self._by_score = np.sort(self.logits, axis=1)[:, -min(results, self.logits.shape[1])]
@@ -205,7 +206,6 @@ class _Page:
 
     def choose(self, place: int, value: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Fill `place` of every row with its best open column by `value` [B, columns]; return the columns."""
-        value = np.where(np.isfinite(self.logits), value, -np.inf)
         for columns, at_most in self._rules.caps:
             codes = self._catalogue.codes[self.items][..., columns]
             used = self._counts[self.rows[:, None, None], codes] * (codes != 0)
@@ -221,7 +221,7 @@ class _Page:
             self._pinned[:, place] = pin
         self._chosen[:, place] = column
         self._filled[:, place] = filled
-        self.logits[self.rows, column] = -np.inf
+        self.value[self.rows, column] = -np.inf
         if self._rules.caps:
             fresh = filled & ~self._pinned[:, place]  # pinned items were counted at the start
             codes = self._catalogue.codes[self.items[self.rows, column]] * fresh[:, None]
