@@ -79,7 +79,7 @@ def train_models(
             retriever, retriever_curve = training.result()
     curves = {
         "retriever": retriever_curve,
-        "retriever of older events": older_curve,
+        "older retriever": older_curve,
         "ranker": ranker_curve,
     }
     return Models(retriever, ranker, curves)

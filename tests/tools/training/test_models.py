@@ -80,12 +80,12 @@ def test_the_ranker_learns_from_a_retriever_of_older_events(models: Models) -> N
     )
     alone, ranker_curve = train_ranker(examples, FEATURES, RANK, history=HISTORY, seed=SEED)
     assert_same_weights(models.ranker, alone)
-    assert models.curves["retriever of older events"] == curve
+    assert models.curves["older retriever"] == curve
     assert models.curves["ranker"] == ranker_curve
 
 
 def test_there_is_a_curve_for_every_training_and_validation_is_in_the_retrievers(models: Models) -> None:
-    assert list(models.curves) == ["retriever", "retriever of older events", "ranker"]
+    assert list(models.curves) == ["retriever", "older retriever", "ranker"]
     assert [len(curve) for curve in models.curves.values()] == [2, 2, 2]
     assert "validation_ndcg_10" in models.curves["retriever"][-1]
 
