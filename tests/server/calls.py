@@ -1,4 +1,4 @@
-"""Requests as arrays, and answers as arrays: below every client, so that nothing is checked before it is sent."""
+"""Requests and answers as arrays: below every client, so that nothing is checked before it is sent."""
 
 from __future__ import annotations
 

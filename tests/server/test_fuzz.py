@@ -6,18 +6,17 @@ import contextlib
 import random
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 import pytest
 from calls import PATIENCE, Arrays
-from tiny import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import Oracle
-from tiny import ITEM_IDS, USER_IDS, USERS_WITHOUT_EVENTS
+from processes import children_of, started_at
+from tiny import ITEM_IDS, USER_IDS, USERS_WITHOUT_EVENTS, Server
 from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonrec_client.contract import ANONYMOUS, MAX_ID, PADDING_ID, RECOMMEND
@@ -123,14 +122,12 @@ class Asker:
         self._channels = [grpc.insecure_channel(address, options=[("tritonrec.caller", n)]) for n in range(4)]
         self._stubs = [GRPCInferenceServiceStub(channel) for channel in self._channels]
         self._oracle = oracle
-        self.asked = 0
 
     def __call__(self, messages: Sequence[ModelInferRequest]) -> list[Arrays | grpc.RpcError]:
         calls = [
             self._stubs[place % len(self._stubs)].ModelInfer.future(message, timeout=PATIENCE)
             for place, message in enumerate(messages)
         ]
-        self.asked += len(calls)
         return [self._outcome(call) for call in calls]
 
     @staticmethod
@@ -154,24 +151,18 @@ def asker(server: Server) -> Iterator[Asker]:
     asker = Asker(server.grpc_address, Oracle(server.dataset.interactions, server.sizes, server.release))
     yield asker
     asker.close()
-    print("ASKED", asker.asked)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def same_processes(server: Server) -> Iterator[None]:
     """At the end the server and all of its stages are the processes that they were at the start."""
-    before = processes(server.triton.pid)
-    assert len(before) == 7  # the server and six stages
+    pids = [server.triton.pid, *children_of(server.triton.pid)]
+    assert len(pids) == 7  # the server and its stages, two of which have two processes
+    before = {pid: started_at(pid) for pid in pids}
     yield
     assert server.triton.dead_stages() == []
-    assert processes(server.triton.pid) == before
-
-
-def processes(server: int) -> dict[int, str]:
-    """The server and its children, with the time when each started."""
-    children = " ".join(path.read_text() for path in Path(f"/proc/{server}/task").glob("*/children"))
-    ids = [server, *map(int, children.split())]
-    return {pid: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] for pid in ids}
+    assert [server.triton.pid, *children_of(server.triton.pid)] == pids
+    assert {pid: started_at(pid) for pid in pids} == before
 
 
 def bad_fields(row: Row) -> set[str]:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from calls import Arrays, request_of
-from tiny import Server
-from tiny import LONGEST, WITHOUT_EVENTS, WITHOUT_FEATURES
+from tiny import LONGEST, WITHOUT_EVENTS, WITHOUT_FEATURES, Server
 from tritonrec_client.contract import Status
 
 from tools.data.interactions import Interactions

@@ -26,6 +26,7 @@ from tools.evaluation.report import write_report
 from tools.evaluation.served import BATCH, ServedLists, fetch_lists, requests_of
 from tools.progress import Steps, Update
 from tools.release.artifacts import CODE, ROOT, unit_vectors, write_artifacts
+from tools.release.drafts import draft_in
 from tools.release.manifest import (
     combined_hash,
     file_hash,
@@ -64,9 +65,7 @@ def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps
     split = leave_one_out(dataset.interactions)
     models = train_models(config, split.train_and_validation, features, steps.step)
     folder = config.output / "releases"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as temporary:
-        draft = Path(temporary) / "release"
+    with draft_in(folder) as draft:
         with steps.step("exporting graphs and item arrays"):
             write_artifacts(
                 draft,

@@ -122,6 +122,7 @@ class TritonServer:
         self._timeout = timeout
         self._shared_memory = f"tritonrec_{os.getpid()}_{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -163,6 +164,7 @@ class TritonServer:
                 # A group of its own: Ctrl-C in a terminal reaches us alone, and we stop the server in order.
                 start_new_session=True,
             )
+        self._watchdog = _watch(self._process, self._shared_memory)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -182,6 +184,9 @@ class TritonServer:
         _end_group(process)
         for leftover in SHARED_MEMORY.glob(f"{self._shared_memory}*"):
             leftover.unlink(missing_ok=True)
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
 
     def wait(self) -> str:
         """Block until the server no longer serves as it should; the reason, in words.
@@ -315,6 +320,22 @@ def telling_lines(log: Path, limit: int = 15) -> str:
     ]
     lines = "\n".join(telling).replace("\\n", "\n").splitlines()
     return "\n".join([line for line in lines if line][:limit])
+
+
+def _watch(server: subprocess.Popen[bytes], shared_memory: str) -> subprocess.Popen[bytes]:
+    """A process that ends `server` when we cannot, because we were killed or ran out of memory.
+
+    The pipe to it closes with us, however we end.
+    """
+    script = 'read -r _; kill -TERM -"$1"; sleep "$2"; kill -KILL -"$1"; rm -f "$3"*'
+    values = [str(server.pid), f"{EXIT_TIMEOUT + 5:.0f}", str(SHARED_MEMORY / shared_memory)]
+    return subprocess.Popen(
+        ["sh", "-c", script, "sh", *values],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
