@@ -101,9 +101,16 @@ class Build:
     def config(self) -> BuildConfig:
         return load_config(self.toml)
 
-    @property
+    @cached_property
     def dataset(self) -> Dataset:
         return load_dataset(self.config)
+
+    @cached_property
+    def known_users(self) -> list[int]:
+        """The wire ids of users with events, the longest history first."""
+        interactions = self.dataset.interactions
+        order = (-interactions.lengths).argsort(kind="stable")
+        return interactions.user_ids[order][interactions.lengths[order] > 0].tolist()
 
     @property
     def releases(self) -> list[Release]:
@@ -141,16 +148,13 @@ class Server:
     def sizes(self) -> Sizes:
         return self.build.release.sizes
 
-    @cached_property
+    @property
     def dataset(self) -> Dataset:
         return self.build.dataset
 
-    @cached_property
+    @property
     def known_users(self) -> list[int]:
-        """The wire ids of users with events, the longest history first."""
-        interactions = self.dataset.interactions
-        order = (-interactions.lengths).argsort(kind="stable")
-        return interactions.user_ids[order][interactions.lengths[order] > 0].tolist()
+        return self.build.known_users
 
 
 def write_shop(folder: Path) -> Build:
