@@ -51,3 +51,16 @@ def require_agreement(what: str, agreement: Agreement) -> None:
             f"{what}: {agreement.different_lists} of {agreement.users} lists differ, scores by up to"
             f" {agreement.score_difference:.2g}; allowed is no list and {TOLERANCE:g}"
         )
+
+
+def require_same_inputs(served: Mapping[str, NDArray[Any]], trained_on: Mapping[str, NDArray[Any]]) -> None:
+    """Raise CheckFailed unless the stages were served just what their models were trained on.
+
+    Of each tensor in `trained_on`, ``[U, width]``, every user's row must be equal in `served`.
+    """
+    for name, expected in trained_on.items():
+        different = int((served[name] != expected).any(axis=1).sum())
+        if different:
+            raise CheckFailed(
+                f"{name}: {different} of {len(expected)} users are served something else than was trained on"
+            )

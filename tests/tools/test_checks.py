@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.checks import TOLERANCE, Agreement, CheckFailed, compare_pages, require_agreement
+from tools.checks import (
+    TOLERANCE,
+    Agreement,
+    CheckFailed,
+    compare_pages,
+    require_agreement,
+    require_same_inputs,
+)
 
 ITEMS = np.array([[7, 8, 9], [5, 6, -1]], np.int64)
 SCORES = np.array([[0.5, 0.2, 0.1], [0.9, 0.05, 0]], np.float32)
@@ -52,3 +59,10 @@ def test_a_failed_check_says_what_was_compared_and_how_far_it_is_off() -> None:
     agreement = compare_pages(pages(), pages([[7, 9, 8], [5, 6, -1]], SCORES + 0.5))
     with pytest.raises(CheckFailed, match=r"served and trained: 1 of 2 lists differ, scores by up to 0.3\d"):
         require_agreement("served and trained", agreement)
+
+
+def test_what_is_served_is_what_was_trained_on_for_every_user() -> None:
+    trained_on = {"history": np.array([[0, 3], [4, 5]])}
+    require_same_inputs({"history": np.array([[0, 3], [4, 5]]), "seen": np.zeros((2, 4))}, trained_on)
+    with pytest.raises(CheckFailed, match="history: 1 of 2 users are served something else"):
+        require_same_inputs({"history": np.array([[0, 3], [5, 4]])}, trained_on)

@@ -15,7 +15,7 @@ from tritonrec_client.contract import MODELS
 from python_backend.pipeline import Pipeline
 from python_backend.release import Release
 from python_backend.stores import open_store
-from tools.checks import Agreement, compare_pages, require_agreement
+from tools.checks import Agreement, compare_pages, require_agreement, require_same_inputs
 from tools.config.build import BuildConfig
 from tools.data.dataset import Dataset
 from tools.data.split import LEAST_EVENTS, Split, leave_one_out
@@ -40,6 +40,7 @@ from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
 from tools.training.features import Features
 from tools.training.models import train_models
+from tools.training.windows import last_histories
 
 TRAINED_ON = (
     "Every event but the newest of each user, which is the test; users with fewer than 3 events are trained"
@@ -82,6 +83,11 @@ def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
             served, agreement = _serve(config, dataset, split, Release.open(draft), update)
+            trained_on = {
+                "user_features": features.users,
+                "history": last_histories(split.train_and_validation, config.sizes.history),
+            }
+            require_same_inputs(served.stages, trained_on)
         with steps.step("baselines and report"):
             baselines = baseline_lists(split.train_and_validation, config.sizes.candidates, config.seed)
             evaluation = Evaluation(
