@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from python_backend.release import Release
+from tools.release.manifest import read_manifest
 from tools.serving.releases import LATEST, NoReleaseError, find_release
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.server import Ports, TritonServer
@@ -71,13 +76,29 @@ def _server(options: argparse.Namespace) -> TritonServer:
 
 
 def _invitation(server: TritonServer, options: argparse.Namespace) -> str:
-    items = find_release(options.build, options.release).artifacts / "items.tsv"
+    release = find_release(options.build, options.release)
+    items = release.artifacts / "items.tsv"
     return (
         f"serving `recommend`: gRPC {server.address}, HTTP port {server.ports.http},"
         f" metrics port {server.ports.metrics}; log {server.log}\n"
-        f"ask it:  tritonrec recommend --address {server.address} --user 1 --items {items}\n"
+        f"ask it:  {_client()} recommend --address {server.address} {_user(release)} --items {items}\n"
         "stop it: Ctrl-C"
     )
+
+
+def _client() -> str:
+    """How a shell reaches the client: by its name, or beside this interpreter."""
+    ours = Path(sys.executable).with_name("tritonrec")
+    return os.path.relpath(ours) if ours.exists() and shutil.which("tritonrec") is None else "tritonrec"
+
+
+def _user(release: Release) -> str:
+    """A user of the release's data, as the client's arguments; nobody where its manifest names none."""
+    examples = read_manifest(release.path).get("examples", {})
+    if "heavy_user" not in examples:
+        return ""
+    argument = "--user" if examples["user_id_kind"] == "integer" else "--user-key"
+    return f"{argument} {shlex.quote(examples['heavy_user'])}"
 
 
 def _parser() -> argparse.ArgumentParser:
