@@ -59,6 +59,12 @@ class RankConfig(TrainingConfig):
     negatives: int = Field(96, ge=1, description="candidates that an example is told from")
     newest: float = Field(0.3, gt=0, lt=1, description="share of each user's events to learn from")
     examples: int = Field(100_000, ge=1, description="at most so many training examples")
+    neighbours: int = Field(
+        256, ge=0, description="items that each item's evidence reaches; 0 does without evidence"
+    )
+    evidence: float = Field(
+        0.3, ge=0, le=10, description="what a standard deviation of evidence adds to a logit"
+    )
     shrinkage: float = Field(
         0.5, gt=0, le=1, description="how much of its correction to the retrieval score a trained ranker uses"
     )

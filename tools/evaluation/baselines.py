@@ -144,10 +144,11 @@ class EASE(Baseline):
         weights = cho_solve(factor, np.eye(len(gram), dtype=gram.dtype), overwrite_b=True, check_finite=False)
         weights /= -np.diag(weights)
         weights[np.diag_indices_from(weights)] = 0.0
-        self._weights = weights
+        self.weights = weights
+        """float32 ``[I + 1, I + 1]``: row j holds what item j of a history speaks for."""
 
     def _score(self, seen: csr_matrix) -> Scores:
-        return np.asarray(seen @ self._weights, dtype=np.float32)
+        return np.asarray(seen @ self.weights, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,9 @@ class RankGraph(nn.Module):
         self, user_features: Tensor, history: Tensor, candidate: Tensor, retrieval_score: Tensor
     ) -> Tensor:
         """`rank_score` float32 ``[B, K]``."""
-        logits = self.ranker(user_features, history.long(), candidate.long(), retrieval_score, self.vectors)
+        history, candidate_rows = history.long(), candidate.long()
+        evidence = self.ranker.evidence(history, candidate_rows)
+        logits = self.ranker(user_features, history, candidate_rows, retrieval_score, evidence, self.vectors)
         return torch.where(candidate == 0, PADDING_SCORE, logits)
 
 

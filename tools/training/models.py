@@ -13,7 +13,8 @@ import torch
 
 from tools.config.build import BuildConfig
 from tools.data.interactions import Interactions
-from tools.training.candidates import out_of_fold_examples
+from tools.training.candidates import newest_counts, out_of_fold_examples
+from tools.training.evidence import Evidence, Neighbours
 from tools.training.features import Features
 from tools.training.rank_training import train_ranker
 from tools.training.ranker import Ranker
@@ -72,9 +73,18 @@ def train_models(
                 progress=update,
             )
         with step("training the ranker on its candidates") as update:
+            older = interactions.without_last(newest_counts(interactions, config.rank))
             ranker, ranker_curve = train_ranker(
-                examples, features, config.rank, history=history, seed=seed, progress=update
+                examples,
+                features,
+                config.rank,
+                history=history,
+                seed=seed,
+                # Evidence that has not seen the answers either; in service it rests on every event.
+                neighbours=Neighbours.of(older, config.rank.neighbours),
+                progress=update,
             )
+            ranker.evidence = Evidence(Neighbours.of(interactions, config.rank.neighbours))
         with step("training the retriever, meanwhile"):
             retriever, retriever_curve = training.result()
     curves = {

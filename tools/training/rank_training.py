@@ -13,6 +13,7 @@ from torch import Tensor
 from tools.config.training import RankConfig
 from tools.evaluation.metrics import ABSENT, ndcg
 from tools.training.candidates import RankingExamples
+from tools.training.evidence import Neighbours
 from tools.training.features import Features
 from tools.training.optimisation import Optimisation
 from tools.training.ranker import Ranker
@@ -26,6 +27,7 @@ def train_ranker(
     *,
     history: int,
     seed: int,
+    neighbours: Neighbours | None = None,
     validation: RankingExamples | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> tuple[Ranker, list[dict[str, float]]]:
@@ -38,7 +40,7 @@ def train_ranker(
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    model = Ranker(config, features, history)
+    model = Ranker(config, features, history, neighbours)
     rows = np.flatnonzero(examples.targets >= 0)
     if not len(rows):
         return model.eval(), []
@@ -81,11 +83,13 @@ def _loss(
     places, weight = _draw_places(examples.candidates[rows], examples.targets[rows], negatives, random)
     candidates = np.take_along_axis(examples.candidates[rows], places, axis=1)
     scores = np.take_along_axis(examples.scores[rows], places, axis=1)
-    users = features.users[examples.users[rows]]
-    vectors, (history_rows, candidate_rows) = model.items.table(
-        torch.from_numpy(examples.histories[rows]), torch.from_numpy(candidates)
-    )
-    logits = model(torch.from_numpy(users), history_rows, candidate_rows, torch.from_numpy(scores), vectors)
+    users = torch.from_numpy(features.users[examples.users[rows]])
+    histories = torch.from_numpy(examples.histories[rows])
+    # Standardised over all candidates, as in service, not over the drawn ones.
+    evidence = model.evidence(histories, torch.from_numpy(examples.candidates[rows]))
+    evidence = evidence.gather(1, torch.from_numpy(places))
+    vectors, (history_rows, candidate_rows) = model.items.table(histories, torch.from_numpy(candidates))
+    logits = model(users, history_rows, candidate_rows, torch.from_numpy(scores), evidence, vectors)
     logits = (logits + torch.from_numpy(weight)).masked_fill(torch.from_numpy(candidates == 0), -torch.inf)
     return functional.cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long))
 
@@ -123,9 +127,12 @@ def rank_logits(
     vectors, parts = model.items(), []
     for begin in range(0, len(examples.users), batch):
         rows = slice(begin, begin + batch)
-        users = features.users[examples.users[rows]]
-        inputs = (users, examples.histories[rows], examples.candidates[rows], examples.scores[rows])
-        parts.append(model(*map(torch.from_numpy, inputs), vectors).numpy())
+        users = torch.from_numpy(features.users[examples.users[rows]])
+        histories = torch.from_numpy(examples.histories[rows])
+        candidates = torch.from_numpy(examples.candidates[rows])
+        scores = torch.from_numpy(examples.scores[rows])
+        evidence = model.evidence(histories, candidates)
+        parts.append(model(users, histories, candidates, scores, evidence, vectors).numpy())
     return np.concatenate(parts)
 
 

@@ -1,9 +1,10 @@
 """The ranker: looks at every candidate together with the user, the history and the retrieval score.
 
-What retrieval, one dot product, cannot see: target attention of each candidate over the history (Deep
-Interest Network, Zhou et al. 2018, https://arxiv.org/abs/1706.06978) and explicit feature crosses (DCN-v2,
-Wang et al. 2021, https://arxiv.org/abs/2008.13535). It corrects the retriever's log probability, so an
-untrained ranker keeps the retrieval order.
+What retrieval, one dot product, cannot see: the evidence of a linear item-to-item model (`evidence`), target
+attention of each candidate over the history (Deep Interest Network, Zhou et al. 2018,
+https://arxiv.org/abs/1706.06978) and explicit feature crosses (DCN-v2, Wang et al. 2021,
+https://arxiv.org/abs/2008.13535). Evidence and learned part correct the retriever's log probability, so
+that an untrained ranker without evidence keeps the retrieval order.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tools.config.training import RankConfig
+from tools.training.evidence import Evidence, Neighbours
 from tools.training.features import Features
 from tools.training.item_encoder import FeatureEmbedding, ItemEncoder
 
@@ -57,9 +59,14 @@ class TargetAttention(nn.Module):
 class Ranker(nn.Module):
     """Logits over a user's candidates; their softmax is the probability of being the next item."""
 
-    def __init__(self, config: RankConfig, features: Features, history: int) -> None:
+    def __init__(
+        self, config: RankConfig, features: Features, history: int, neighbours: Neighbours | None = None
+    ) -> None:
+        """`neighbours` are what `evidence` rests on; without any there is none."""
         super().__init__()
         width = config.width
+        self.evidence = Evidence(neighbours or Neighbours.none(len(features.items) - 1))
+        self.evidence_weight = config.evidence
         items, users = features.item_encoder, features.user_encoder
         self.items = ItemEncoder(
             items.fields, torch.from_numpy(features.items), items.code_count, width, std=0.05
@@ -68,7 +75,7 @@ class Ranker(nn.Module):
         self.recent = nn.Linear(width, width)
         self.attention = TargetAttention(width, config.heads, history)
         self.dropout = nn.Dropout(config.dropout)
-        joint = 5 * width + 2
+        joint = 5 * width + 3
         self.norm = nn.LayerNorm(joint)
         self.crosses = nn.ModuleList(Cross(joint, width) for _ in range(config.crosses))
         self.deep = nn.Sequential(
@@ -84,13 +91,19 @@ class Ranker(nn.Module):
         self.shrinkage = config.shrinkage
 
     def forward(
-        self, user_features: Tensor, history: Tensor, candidates: Tensor, scores: Tensor, vectors: Tensor
+        self,
+        user_features: Tensor,
+        history: Tensor,
+        candidates: Tensor,
+        scores: Tensor,
+        evidence: Tensor,
+        vectors: Tensor,
     ) -> Tensor:
         """Logits, float ``[B, K]``.
 
         `user_features` int ``[B, F]``; `history` int ``[B, L]`` and `candidates` int ``[B, K]``, rows of
         `vectors` float ``[n, d]``, row 0 padding; `scores` float ``[B, K]`` the retriever's log
-        probabilities.
+        probabilities; `evidence` float ``[B, K]`` what `self.evidence` gives for the item indices.
         """
         user = self.user_embedding(user_features.long())[:, None].expand(-1, candidates.shape[1], -1)
         vectors = self.dropout(vectors)
@@ -99,13 +112,15 @@ class Ranker(nn.Module):
         last = self.recent(past[:, -1:]).expand(-1, candidates.shape[1], -1)
         score = scores.unsqueeze(-1)
         best = score - score.amax(dim=1, keepdim=True)
+        numbers = torch.cat([score / 10, best / 10, evidence.unsqueeze(-1)], dim=-1)
         joint = torch.cat(
-            [candidate, attended, candidate * attended, candidate * last, user, score / 10, best / 10], dim=-1
+            [candidate, attended, candidate * attended, candidate * last, user, numbers], dim=-1
         )
         joint = self.norm(joint)
         crossed = joint
         for cross in self.crosses:
             crossed = cross(joint, crossed)
         correction = self.correction(torch.cat([crossed, self.deep(joint)], dim=-1)).squeeze(-1)
+        scores = scores + self.evidence_weight * evidence
         # Learned beside a weaker retriever, and from few events: the whole correction would go too far.
         return scores + (correction if self.training else self.shrinkage * correction)

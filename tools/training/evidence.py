@@ -1,0 +1,81 @@
+"""Evidence from items to items: how much each item of a history speaks for a candidate.
+
+A linear model that knows no order (EASE, Steck 2019, https://arxiv.org/abs/1905.03375) is weaker than a
+sequence model alone, but errs in other places, so the ranker gets what both say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tools.data.interactions import Interactions
+from tools.evaluation.baselines import EASE, CatalogueTooLargeError
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For each item the items that it speaks for or against most.
+
+    Attributes:
+        items: int32 ``[I + 1, M]``, item indices; row 0 is padding.
+        weights: float32 ``[I + 1, M]``, EASE's weights; 0 in unused places.
+    """
+
+    items: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, n_items: int) -> Self:
+        """No evidence at all, for a catalogue of `n_items`."""
+        return cls(np.zeros((n_items + 1, 1), dtype=np.int32), np.zeros((n_items + 1, 1), dtype=np.float32))
+
+    @classmethod
+    def of(cls, interactions: Interactions, count: int) -> Self:
+        """The `count` greatest weights by size of each item, learned from `interactions`.
+
+        None where `count` is 0 or the catalogue is too large for the closed form.
+        """
+        count = min(count, interactions.n_items)
+        try:
+            weights = EASE().fit(interactions).weights if count else None
+        except CatalogueTooLargeError:
+            weights = None
+        if weights is None:
+            return cls.none(interactions.n_items)
+        items = np.argpartition(-np.abs(weights), count - 1, axis=1)[:, :count]
+        chosen = np.take_along_axis(weights, items, axis=1)
+        # Padding speaks for nothing, and nothing for padding.
+        chosen[0] = 0
+        chosen[items == 0] = 0
+        return cls(items.astype(np.int32), chosen.astype(np.float32))
+
+
+class Evidence(nn.Module):
+    """Sums the weights of a history's items for each candidate, and standardises them over the candidates."""
+
+    items: Tensor
+    weights: Tensor
+
+    def __init__(self, neighbours: Neighbours) -> None:
+        super().__init__()
+        self.register_buffer("items", torch.from_numpy(neighbours.items).long(), persistent=False)
+        self.register_buffer("weights", torch.from_numpy(neighbours.weights), persistent=False)
+
+    def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
+        """Float ``[B, K]`` with mean 0 and deviation 1 in each row, or all 0.
+
+        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices.
+        """
+        history = history.long()
+        total = torch.zeros(history.shape[0], self.items.shape[0], device=history.device)
+        total = total.scatter_add(1, self.items[history].flatten(1), self.weights[history].flatten(1))
+        evidence = total.gather(1, candidates.long())
+        centred = evidence - evidence.mean(dim=1, keepdim=True)
+        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
+        return centred / (deviation + 1e-6)
