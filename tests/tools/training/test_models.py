@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toy import HISTORY, features_of, random_interactions, rank_config, retrieve_config
 
 from tools.config.build import BuildConfig
-from tools.training.candidates import out_of_fold_examples
+from tools.training.candidates import newest_counts, out_of_fold_examples
+from tools.training.evidence import Neighbours
 from tools.training.models import Models, train_models
 from tools.training.rank_training import train_ranker
 from tools.training.retriever import HeldOut, Progress, train_retriever
@@ -78,10 +80,20 @@ def test_the_ranker_learns_from_a_retriever_of_older_events(models: Models) -> N
     examples, curve = out_of_fold_examples(
         EVENTS, FEATURES, RETRIEVE, RANK, history=HISTORY, candidates=K, seed=SEED
     )
-    alone, ranker_curve = train_ranker(examples, FEATURES, RANK, history=HISTORY, seed=SEED)
+    older = EVENTS.without_last(newest_counts(EVENTS, RANK))
+    neighbours = Neighbours.of(older, RANK.neighbours)
+    alone, ranker_curve = train_ranker(
+        examples, FEATURES, RANK, history=HISTORY, seed=SEED, neighbours=neighbours
+    )
     assert_same_weights(models.ranker, alone)
     assert models.curves["older retriever"] == curve
     assert models.curves["ranker"] == ranker_curve
+
+
+def test_what_is_served_rests_on_the_evidence_of_every_event(models: Models) -> None:
+    everything = Neighbours.of(EVENTS, RANK.neighbours)
+    np.testing.assert_array_equal(models.ranker.evidence.items.numpy(), everything.items)
+    np.testing.assert_array_equal(models.ranker.evidence.weights.numpy(), everything.weights)
 
 
 def test_there_is_a_curve_for_every_training_and_validation_is_in_the_retrievers(models: Models) -> None:
