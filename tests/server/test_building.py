@@ -136,11 +136,12 @@ def test_a_store_that_was_emptied_is_filled_again_without_a_new_build(
 
 
 def test_a_killed_build_leaves_no_release_and_no_server_and_the_next_one_builds_the_same_again(
-    tiny_build: Build, capsys: pytest.CaptureFixture[str]
+    tiny_build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, releases = tiny_build.release.name, tiny_build.output / "releases"
-    with building(tiny_build, "--seed", "2") as build:
+    first, releases, errors = tiny_build.release.name, tiny_build.output / "releases", tmp_path / "errors"
+    with building(tiny_build, errors, "--seed", "2") as build:
         triton = wait_for(lambda: serving_child(build), "Triton to serve the draft")
+        assert errors.read_text() == ""  # no library has anything to complain of either
         build.kill()
     (draft,) = releases.glob(".*/release")
     other = Release.open(draft).name
@@ -157,11 +158,12 @@ def test_a_killed_build_leaves_no_release_and_no_server_and_the_next_one_builds_
 
 
 @contextlib.contextmanager
-def building(build: Build, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def building(build: Build, errors: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a process of its own, killed at the end of the with block at the latest."""
     command = [sys.executable, build_repo.__file__, "--config", str(build.toml), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with errors.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=file)
     try:
         yield process
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def export_graph(graph: nn.Module, stage: str, features: Features, sizes: Sizes,
     inputs = made_up_inputs(stage, features, sizes, rows=3)
     outputs = [tensor.name for tensor in contract.outputs if tensor != release_tensor(stage)]
     batch = torch.export.Dim("batch", min=1, max=4096)
+    # It warns that torchvision is missing, which nothing here needs.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # The exporter warns of its own deprecations.
         warnings.simplefilter("ignore")
