@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
@@ -50,7 +51,7 @@ def train_models(
     """
     history, seed = config.sizes.history, config.seed
     # A fresh interpreter: a forked one would inherit the threads' locks but not the threads.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), use_half_of_the_cores) as other:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker) as other:
         use_half_of_the_cores()
         training = other.submit(
             train_retriever,
@@ -93,6 +94,20 @@ def train_models(
         "ranker": ranker_curve,
     }
     return Models(retriever, ranker, curves)
+
+
+def start_worker() -> None:
+    """Prepare a process that trains for another one, and end it when that one ends, however it does."""
+    use_half_of_the_cores()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        # A training in progress would otherwise go on for nobody, for minutes.
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def use_half_of_the_cores() -> None:

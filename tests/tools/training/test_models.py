@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,3 +109,35 @@ def test_there_is_a_curve_for_every_training_and_validation_is_in_the_retrievers
 def test_progress_is_told_step_by_step(models: Models, told: Told) -> None:
     older, ranker, _ = told.steps
     assert told.updates == [(older, 1, 2), (older, 2, 2), (ranker, 1, 2), (ranker, 2, 2)]
+
+
+def test_the_other_process_does_not_outlive_a_killed_build() -> None:
+    script = (
+        "import multiprocessing, os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from tools.training.models import start_worker\n"
+        "if __name__ == '__main__':\n"
+        "    other = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), start_worker)\n"
+        "    print(other.submit(os.getpid).result(), flush=True)\n"
+        "    other.submit(time.sleep, 60).result()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True
+    ) as build:
+        assert build.stdout is not None
+        worker = Path("/proc") / build.stdout.readline().strip()
+        assert worker.exists()
+        build.kill()
+    deadline = time.monotonic() + 20
+    while is_running(worker):
+        assert time.monotonic() < deadline, "the worker goes on"
+        time.sleep(0.1)
+
+
+def is_running(process: Path) -> bool:
+    """Whether the process of this folder in /proc is there and no zombie."""
+    try:
+        return (process / "stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
