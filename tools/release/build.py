@@ -150,8 +150,9 @@ def _serve(
 ) -> tuple[ServedLists, Agreement]:
     """Every user's lists from a Triton that knows the events before the test, checked against the stages."""
     history = split.train_and_validation
-    with tempfile.TemporaryDirectory(prefix="tritonrec-") as temporary:
-        folder = Path(temporary)
+    # Beside the draft, so that what a killed build leaves goes with it.
+    with tempfile.TemporaryDirectory(dir=release.path.parent) as temporary:
+        folder = Path(temporary).resolve()
         url = f"lmdb://{folder / 'store'}"
         store = open_store(url)
         fill_store(store, history, dataset.user_features)
