@@ -11,7 +11,7 @@ from rich.console import Console
 
 from python_backend.stores import StoreUnavailable, open_store
 from tools.checks import CheckFailed
-from tools.config.build import BuildConfig, ConfigError, load_config
+from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_config
 from tools.data.problems import DataProblems
 from tools.data.store import fill_store, holds_user
 from tools.progress import Steps
@@ -81,6 +81,8 @@ def _build(config: BuildConfig, *, force: bool) -> int:
         )
         store.close()
     _summarise(release, console)
+    store = "" if config.store.url == StoreConfig().url else " --store URL, the one in [store]"
+    console.print(f"serve it with: python tools/serve.py --build {config.output}{store}", soft_wrap=True)
     return OK
 
 
