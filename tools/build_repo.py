@@ -81,8 +81,8 @@ def _build(config: BuildConfig, *, force: bool) -> int:
         )
         store.close()
     _summarise(release, console)
-    store = "" if config.store.url == StoreConfig().url else " --store URL, the one in [store]"
-    console.print(f"serve it with: python tools/serve.py --build {config.output}{store}", soft_wrap=True)
+    elsewhere = "" if config.store.url == StoreConfig().url else " --store URL, the one in [store]"
+    console.print(f"serve it with: python tools/serve.py --build {config.output}{elsewhere}", soft_wrap=True)
     return OK
 
 
