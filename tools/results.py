@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from scipy.stats import t as student_t
 
 from tools.build_repo import BAD_INPUT, FAILED, OK, STEPS
 from tools.checks import CheckFailed
@@ -117,6 +118,11 @@ def summary(releases: Sequence[Path]) -> list[str]:
     ]
     lines = ["| mean of the seeds | | 95 % interval |", "| --- | --- | --- |"]
     lines += [f"| {name} | {row.mean:.4f} | {row.low:.4f} … {row.high:.4f} |" for name, row in rows]
+    gains = [ndcg(of[RANK], 10).mean() / ndcg(of[RETRIEVE], 10).mean() for of in ranks]
+    if len(gains) > 1:
+        mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1)) / len(gains) ** 0.5
+        low, high = student_t.interval(0.95, len(gains) - 1, loc=mean, scale=error)
+        lines.append(f"| rank ÷ retrieve, paired over the seeds (t) | {mean:.4f} | {low:.4f} … {high:.4f} |")
     plain: list[tuple[str, Callable[[int], float]]] = [
         ("retrieve Recall@500", lambda seed: float(recall(ranks[seed][RETRIEVE], 500).mean())),
         ("default page coverage@20", lambda seed: float(headlines[seed]["coverage_20"])),
