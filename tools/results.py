@@ -121,7 +121,8 @@ def summary(releases: Sequence[Path]) -> list[str]:
     gains = [ndcg(of[RANK], 10).mean() / ndcg(of[RETRIEVE], 10).mean() for of in ranks]
     if len(gains) > 1:
         mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1)) / len(gains) ** 0.5
-        low, high = student_t.interval(0.95, len(gains) - 1, loc=mean, scale=error)
+        half = student_t.ppf(0.975, len(gains) - 1) * error
+        low, high = mean - half, mean + half
         lines.append(f"| rank ÷ retrieve, paired over the seeds (t) | {mean:.4f} | {low:.4f} … {high:.4f} |")
     plain: list[tuple[str, Callable[[int], float]]] = [
         ("retrieve Recall@500", lambda seed: float(recall(ranks[seed][RETRIEVE], 500).mean())),
