@@ -62,7 +62,8 @@ def _build(config: BuildConfig, *, force: bool) -> int:
     from tools.release.build import build_release, find_built, fingerprint_of
 
     console = Console(highlight=False)
-    built = None if force else find_built(config, fingerprint_of(config))
+    fingerprint = fingerprint_of(config)
+    built = None if force else find_built(config, fingerprint)
     steps = Steps(STEPS if built is None else 2, console)
     if built is not None:
         console.print(f"reusing release {built.name}: same configuration, data, code and libraries")
@@ -70,7 +71,7 @@ def _build(config: BuildConfig, *, force: bool) -> int:
             return OK
     with steps.step("reading and checking the data") as update:
         dataset = load_dataset(config, lambda what, rows: update(rows, rows, f"{what}: {rows:,} rows"))
-    release = built or build_release(config, dataset, fingerprint_of(config), steps)
+    release = built or build_release(config, dataset, fingerprint, steps)
     with steps.step("filling the feature store") as update:
         store = open_store(config.store.url, timeout=STORE_PATIENCE)
         fill_store(
