@@ -24,7 +24,7 @@ from tritonrec_client.contract import DEFAULT_DIVERSITY
 from python_backend.pipeline import Pipeline
 from python_backend.release import Release
 from tools.evaluation.served import requests_of
-from tools.serving.releases import NoReleaseError, find_release
+from tools.releases.folder import NoReleaseError, find_release
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
 from tools.serving.wheel import ServerUnavailableError

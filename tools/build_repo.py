@@ -15,7 +15,7 @@ from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_confi
 from tools.data.problems import DataProblems
 from tools.data.store import fill_store, holds_user
 from tools.progress import Steps
-from tools.release.manifest import read_manifest, verify
+from tools.releases.manifest import read_manifest, verify
 from tools.serving.wheel import ServerUnavailableError
 
 EXAMPLES = """\
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build(config: BuildConfig, *, force: bool) -> int:
     from tools.data.dataset import load_dataset
-    from tools.release.build import build_release, find_built, fingerprint_of
+    from tools.releases.build import build_release, find_built, fingerprint_of
 
     console = Console(highlight=False)
     fingerprint = fingerprint_of(config)
@@ -132,7 +132,7 @@ def _check(config: BuildConfig) -> int:
 
 def _validate(config: BuildConfig) -> int:
     from tools.data.dataset import load_dataset
-    from tools.release.validate import validate
+    from tools.releases.validate import validate
 
     validate(config, load_dataset(config), Steps(3, Console(highlight=False)))
     return OK

@@ -21,7 +21,7 @@ from tools.data.problems import DataProblems
 from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE
 from tools.evaluation.metrics import Interval, hit_rate, mean_interval, ndcg, paired_ratio, recall
 from tools.progress import Steps
-from tools.release.build import build_release, find_built, fingerprint_of
+from tools.releases.build import build_release, find_built, fingerprint_of
 from tools.serving.wheel import ServerUnavailableError
 
 EXAMPLES = """\

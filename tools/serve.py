@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from python_backend.release import Release
-from tools.release.manifest import read_manifest
-from tools.serving.releases import LATEST, NoReleaseError, find_release
+from tools.releases.manifest import read_manifest
+from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.server import Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError

@@ -103,6 +103,28 @@ class Reason(enum.IntEnum):
     """An operator's rule put it there."""
 
 
+class Event(enum.IntEnum):
+    """What a user did; clicks and purchases become history, everything is counted and logged."""
+
+    VIEW = 1
+    """The item was shown to the user: an impression."""
+    CLICK = 2
+    """The user opened it."""
+    PURCHASE = 3
+    """The user bought it, or whatever a service counts as success."""
+    SKIP = 4
+    """The user passed over it."""
+
+
+class Acknowledgement(enum.IntEnum):
+    """What became of an event; either way it is on disk."""
+
+    RECORDED = 1
+    """It was written now."""
+    KNOWN = 2
+    """An event with this id had been written before; nothing was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor of the contract.
@@ -183,7 +205,35 @@ RECOMMEND = Model(
     (ITEM_ID, SCORE, REASON, STATUS, *(release_tensor(stage.name) for stage in STAGES)),
 )
 
-MODELS: dict[str, Model] = {model.name: model for model in (*STAGES, RECOMMEND)}
+# What a client tells. These ids are those of one event, so the item's tensor is one wide.
+EVENT_ITEM_ID = Tensor("item_id", "INT64", 1)
+EVENT = Tensor("event", "INT32", 1)
+TIMESTAMP = Tensor("timestamp", "INT64", 1)
+EVENT_ID = Tensor("event_id", "INT64", 2)
+PAGE_RELEASE = Tensor("page_release", "INT64", 1)
+ACKNOWLEDGED = Tensor("acknowledged", "INT32", 1)
+FORGOTTEN = Tensor("forgotten", "INT32", 1)
+
+NO_RELEASE = -1
+"""The `page_release` of an event that did not come from a page."""
+
+RECORD_EVENT = Model(
+    "record_event",
+    (USER_ID, EVENT_ITEM_ID, EVENT, TIMESTAMP, EVENT_ID, PAGE_RELEASE),
+    (ACKNOWLEDGED, release_tensor("record_event")),
+)
+"""Writes what a user did: unix seconds, an id of 128 bits as two numbers, and the page's release.
+
+An answer means that the event is on disk. An event with an id that is known changes nothing.
+"""
+
+FORGET_USER = Model("forget_user", (USER_ID,), (FORGOTTEN, release_tensor("forget_user")))
+"""Removes a user's record and logged events; `forgotten` is 1 where there was something, else 0."""
+
+FEEDBACK: tuple[Model, ...] = (RECORD_EVENT, FORGET_USER)
+"""The models that write. They stand alone, so that they can be loaded anew without touching a page."""
+
+MODELS: dict[str, Model] = {model.name: model for model in (*STAGES, RECOMMEND, *FEEDBACK)}
 
 
 def release_to_wire(release: str) -> int:

@@ -20,7 +20,7 @@ from tiny import Build, write_shop
 from python_backend.release import Release
 from tools import build_repo
 from tools.build_repo import BAD_INPUT, OK, main
-from tools.release.manifest import verify
+from tools.releases.manifest import verify
 
 pytestmark = pytest.mark.server
 

@@ -14,7 +14,7 @@ from tritonrec_client.contract import Sizes
 from python_backend.release import Release
 from tools.config.build import BuildConfig, load_config
 from tools.data.dataset import Dataset, load_dataset
-from tools.serving.releases import find_releases
+from tools.releases.folder import find_releases
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
 

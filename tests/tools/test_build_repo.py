@@ -14,7 +14,7 @@ from tritonrec_client.contract import Sizes
 from tools.build_repo import EXAMPLES, main
 from tools.checks import CheckFailed
 from tools.release import build
-from tools.release.manifest import folder_hashes, write_manifest
+from tools.releases.manifest import folder_hashes, write_manifest
 from tools.serving.wheel import ServerUnavailableError
 
 ROOT = Path(__file__).parents[2]

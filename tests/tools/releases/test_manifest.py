@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tritonrec_client.contract import Sizes
 
-from tools.release.manifest import (
+from tools.releases.manifest import (
     combined_hash,
     file_hash,
     folder_hashes,

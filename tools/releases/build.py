@@ -25,9 +25,9 @@ from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE, 
 from tools.evaluation.report import write_report
 from tools.evaluation.served import BATCH, ServedLists, fetch_lists, requests_of
 from tools.progress import Steps, Update
-from tools.release.artifacts import CODE, ROOT, unit_vectors, write_artifacts
-from tools.release.drafts import draft_in
-from tools.release.manifest import (
+from tools.releases.artifacts import CODE, ROOT, unit_vectors, write_artifacts
+from tools.releases.drafts import draft_in
+from tools.releases.manifest import (
     combined_hash,
     file_hash,
     folder_hashes,
@@ -35,7 +35,7 @@ from tools.release.manifest import (
     read_manifest,
     write_manifest,
 )
-from tools.serving.releases import find_releases
+from tools.releases.folder import find_releases
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
 from tools.training.features import Features
@@ -50,7 +50,7 @@ TRAINED_ON = (
 
 
 BUILDING = [
-    ROOT / "tools" / room for room in ("config", "data", "evaluation", "release", "serving", "training")
+    ROOT / "tools" / room for room in ("config", "data", "evaluation", "releases", "serving", "training")
 ]
 """The rooms of tools/ that decide what is built; serving it or showing it off does not."""
 

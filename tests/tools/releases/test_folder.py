@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.serving.releases import NoReleaseError, find_release, find_releases
+from tools.releases.folder import NoReleaseError, find_release, find_releases
 
 OLD, NEW = "bbbbbbbbbbbb", "aaaaaaaaaaaa"
 

@@ -6,8 +6,8 @@ import pytest
 
 from tools.config.build import BuildConfig
 from tools.release import build
-from tools.release.build import find_built, fingerprint_of
-from tools.release.manifest import write_manifest
+from tools.releases.build import find_built, fingerprint_of
+from tools.releases.manifest import write_manifest
 
 
 @pytest.fixture
