@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint bench bench-ingest results clean
+.PHONY: help setup data build demo serve test lint chaos bench bench-ingest results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ lint: ## format, lint and type checks
 
 test: lint ## all tests; real Triton, real Redis
 	$(PYTHON_VENV) -m pytest
+
+chaos: setup ## the slow tests: kill -9 during thousands of writes and during releases' switches
+	@tools/setup.sh test
+	$(PYTHON_VENV) -m pytest -m slow --timeout 1200
 
 bench: build ## p50 of `recommend` against the stages called in process
 	@$(PYTHON_VENV) tools/bench_latency.py
