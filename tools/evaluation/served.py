@@ -64,16 +64,21 @@ def fetch_lists(
 
 
 def infer(
-    client: grpcclient.InferenceServerClient, model: str, release: str, tensors: Mapping[str, NDArray[Any]]
+    client: grpcclient.InferenceServerClient,
+    model: str,
+    release: str,
+    tensors: Mapping[str, NDArray[Any]],
+    *,
+    timeout: float | None = None,
 ) -> Tensors:
-    """The outputs of `release`'s `model` for those of `tensors` that it takes."""
+    """The outputs of `release`'s `model` for those of `tensors` that it takes, within `timeout` seconds."""
     inputs = []
     for tensor in MODELS[model].inputs:
         array = tensors[tensor.name]
         request = grpcclient.InferInput(tensor.name, array.shape, tensor.dtype)
         request.set_data_from_numpy(array)
         inputs.append(request)
-    result = client.infer(f"{model}_{release}", inputs)
+    result = client.infer(f"{model}_{release}", inputs, client_timeout=timeout)
     return {tensor.name: result.as_numpy(tensor.name) for tensor in MODELS[model].outputs}
 
 
