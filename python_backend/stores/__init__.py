@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from python_backend.stores.contract import FeatureStore, Found, StoreUnavailable
+from python_backend.stores.events import EventLog, UserEvent
 from python_backend.stores.guarded import GuardedStore
 from python_backend.stores.records import CorruptRecord, UserRecord, cut_record
 
 __all__ = [
     "CorruptRecord",
+    "EventLog",
     "FeatureStore",
     "Found",
     "GuardedStore",
     "StoreUnavailable",
+    "UserEvent",
     "UserRecord",
     "cut_record",
+    "open_event_log",
     "open_store",
 ]
 
@@ -40,3 +44,15 @@ def open_store(url: str, *, timeout: float = 0.05) -> FeatureStore:
     from python_backend.stores.redis_store import RedisStore
 
     return RedisStore.from_url(url, timeout)
+
+
+def open_event_log(
+    url: str, *, timeout: float = 1.0, require_durable: bool = True, history_limit: int = 4096
+) -> EventLog:
+    """The event log of the store that `url` names; see `open_store`.
+
+    `timeout`, in seconds, bounds every wait for a server. With `require_durable`, writing to a Redis that
+    answers before its disk has everything raises StoreUnavailable. A record keeps the `history_limit` newest
+    events of its user; the log keeps all. Raises ValueError as `open_store` does, and on a limit below 1.
+    """
+    raise NotImplementedError
