@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from tritonrec_client.contract import Sizes
 
 from python_backend.features import FeatureField, Kind
+from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.training import RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.data.problems import shown
 
@@ -200,6 +201,9 @@ class BuildConfig(Section):
     retrieve: RetrieveConfig = Field(default_factory=lambda: RetrieveConfig.model_validate({}))
     rank: RankConfig = Field(default_factory=lambda: RankConfig.model_validate({}))
     rerank: RerankConfig = Field(default_factory=lambda: RerankConfig.model_validate({}))
+    feedback: FeedbackConfig = Field(default_factory=lambda: FeedbackConfig.model_validate({}))
+    refresh: RefreshConfig = Field(default_factory=lambda: RefreshConfig.model_validate({}))
+    privacy: PrivacyConfig = Field(default_factory=lambda: PrivacyConfig.model_validate({}))
 
     @property
     def sizes(self) -> Sizes:

@@ -17,6 +17,7 @@ from tools.config.training import RerankConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
 from tools.serving.repository import write_release_models
+from tools.training.checkpoint import write_checkpoint
 from tools.training.export import RankGraph, RetrieveGraph, export_graph
 from tools.training.features import Features
 from tools.training.lift import exposure_lift
@@ -48,13 +49,14 @@ def write_artifacts(
     rerank: RerankConfig,
     sizes: Sizes,
 ) -> None:
-    """Write ``artifacts/``, ``code/`` and ``models/`` of a release into `folder`.
+    """Write ``artifacts/``, ``training/``, ``code/`` and ``models/`` of a release into `folder`.
 
     `histories` are what the users did so far, as far as training may know. Raises `GraphMismatch` where
     an exported graph does not answer like the model it came from.
     """
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
+    write_checkpoint(folder, retriever, ranker)
     export_graph(RetrieveGraph(retriever, sizes), "retrieve", features, sizes, artifacts / "retrieve.onnx")
     export_graph(RankGraph(ranker), "rank", features, sizes, artifacts / "rank.onnx")
     lift = measure_lift(artifacts, histories, features, rerank, sizes)

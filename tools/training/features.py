@@ -40,6 +40,11 @@ class Features:
         except ValueError as error:
             raise ConfigError([f"contract.user_features: {error}; set it to what they need"]) from error
         items = FeatureEncoder.fit(item_fields, dataset.item_features, None)
+        return cls.coded(dataset, users, items)
+
+    @classmethod
+    def coded(cls, dataset: Dataset, users: FeatureEncoder, items: FeatureEncoder) -> Self:
+        """`dataset` in the codes of encoders that are fitted already."""
         codes = items.encode(dataset.item_features)
         # One column at least, so that arrays and graphs have the same form without any features.
         width = max(codes.shape[1], 1)

@@ -1,0 +1,65 @@
+"""Vectors for items that nobody has met yet, from their features.
+
+An item's vector is an embedding of its id plus what its features say (`ItemEncoder`). Training never shows an
+item without events as an answer, only as a wrong one, so its id embedding holds nothing but the wish not to be
+found. Here it gets the id embedding that items with such features have: a ridge regression from feature
+vectors to id embeddings, learned from the items with events (mapping content to collaborative factors: van den
+Oord et al. 2013, https://papers.nips.cc/paper/5004; Gantner et al. 2010,
+https://ieeexplore.ieee.org/document/5693971).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tools.training.ranker import Ranker
+from tools.training.retriever import Retriever
+
+RIDGE = 10.0
+"""In events: an item's weight in the regression is the number of its events; this much pulls to the mean."""
+
+
+@torch.no_grad()
+def warm_up_items(model: Retriever | Ranker, cold: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
+    """Give the items in `cold`, bool ``[I + 1]``, the id embedding and bias that their features suggest.
+
+    `popularity` int64 ``[I + 1]`` are the items' events; those that have some and are not cold are learned
+    from. Without any, or where nothing is cold, nothing changes.
+    """
+    cold = cold.copy()
+    cold[0] = False
+    known = np.flatnonzero(~cold & (popularity > 0))
+    if not cold.any() or not len(known):
+        return
+    features = model.items.features(model.items.codes).double().numpy()
+    wanted = [model.items.identity.weight.double().numpy()]
+    if isinstance(model, Retriever):
+        wanted.append(model.bias.double().numpy()[:, None])
+    predicted = _predict(features, np.hstack(wanted), known, np.sqrt(popularity[known]), np.flatnonzero(cold))
+    rows = torch.from_numpy(np.flatnonzero(cold))
+    width = model.items.identity.weight.shape[1]
+    model.items.identity.weight[rows] = torch.from_numpy(predicted[:, :width]).float()
+    if isinstance(model, Retriever):
+        model.bias[rows] = torch.from_numpy(predicted[:, width]).float()
+
+
+def _predict(
+    features: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    known: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    asked: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Weighted ridge regression from `features` ``[n, d]`` to `wanted` ``[n, m]``, for the rows `asked`."""
+    total = weight.sum()
+    feature_mean = weight @ features[known] / total
+    wanted_mean = weight @ wanted[known] / total
+    x, y = features[known] - feature_mean, wanted[known] - wanted_mean
+    gram = (x * weight[:, None]).T @ x
+    # Relative to the features' own spread, so that it means the same for every width and scale.
+    gram += RIDGE * np.trace(gram) / total / len(gram) * np.eye(len(gram))
+    coefficients = np.linalg.solve(gram, (x * weight[:, None]).T @ y)
+    answer: NDArray[np.float64] = (features[asked] - feature_mean) @ coefficients + wanted_mean
+    return answer
