@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tritonrec_client.contract import STAGES, Sizes
+from tritonrec_client.contract import FEEDBACK, STAGES, Sizes
 
 from tools.serving.repository import write_release_models
 
@@ -67,9 +67,13 @@ def make_release(build: Path, name: str = RELEASE) -> Path:
     shutil.copytree(ROOT / "clients" / "tritonrec_client", path / "code" / "tritonrec_client")
     code = path / "code" / "python_backend"
     shutil.copytree(ROOT / "python_backend", code, ignore=shutil.ignore_patterns("__pycache__", "stores"))
-    for stage in STAGES:
+    classes = {}
+    for stage in (*STAGES, *FEEDBACK):
         title = stage.name.title().replace("_", "")
+        classes[stage.name] = f"python_backend.stages.{stage.name}:{title}"
         (code / "stages" / f"{stage.name}.py").write_text(
             STAGE.format(name=stage.name, title=title, fault=FAULT)
         )
+    with (code / "pipeline.py").open("a") as pipeline:
+        pipeline.write(f"\n\nSTAGE_CLASSES.update({json.dumps(classes)})\n")
     return path

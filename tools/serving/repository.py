@@ -1,8 +1,13 @@
 """Model repositories: a release's own models, and the repository that Triton serves.
 
-The committed `model_repository/` is the source. A release carries a copy with its build's widths; the served
-repository carries one copy per release, with the release in every model's name, and `recommend`, which points
-at the stages of the active release. Nothing here edits a committed file.
+The committed `model_repository/` is the source. A release carries a copy with its build's widths. The served
+repository carries
+
+- per release its ensemble and stages, the release in every model's name: ``recommend_<release>``, …;
+- `recommend`, an ensemble over the active release's stages, and ``recommend_<arm>`` for an experiment's arms;
+- the models that stand alone (`record_event`, `forget_user`), run by the active release's code.
+
+Nothing here edits a committed file.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
-from tritonrec_client.contract import MODELS, RECOMMEND, STAGES, Sizes
+from tritonrec_client.contract import MODELS, RECOMMEND, Sizes
 
 from python_backend.release import Release
 
@@ -25,7 +30,8 @@ SOURCE = Path(__file__).parents[2] / "model_repository"
 
 CONFIG = "config.pbtxt"
 GENERATED = "# Written by tools/serving/repository.py from model_repository/; edits are lost.\n\n"
-RELEASE_MODEL = re.compile(rf"({'|'.join(MODELS)})_[0-9a-f]{{12}}")
+RELEASE_MODEL = re.compile(r"(?P<model>[a-z_]+)_(?P<release>[0-9a-f]{12})")
+ARM = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class RepositoryError(ValueError):
@@ -73,63 +79,126 @@ def write_release_models(sizes: Sizes, folder: Path, *, source: Path = SOURCE) -
 
 
 def write_served_repository(
-    releases: Sequence[Path], active: str, folder: Path, *, overrides: Mapping[str, str] | None = None
+    releases: Sequence[Path],
+    active: str,
+    folder: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    arms: Mapping[str, str] | None = None,
 ) -> None:
     """Write the repository that serves `releases`, with `recommend` pointing at the release named `active`.
 
-    `releases` are release folders, `overrides` values for parameters of the stages' configurations such as
-    ``store_url`` or ``rules_file``. An existing `folder` is brought up to date in an order that a running
-    server survives: new models appear whole, `recommend` changes in one step, and last the models of releases
-    that are no longer listed go. Nothing else in `folder` is touched.
+    `releases` are release folders, `overrides` values for parameters of the models' configurations such as
+    ``store_url`` or ``rules_file``, `arms` the releases of an experiment's arms by the arms' names. An
+    existing `folder` is brought up to date in an order that a running server survives: new models appear
+    whole, `recommend` changes in one step, and last the models of releases and arms that are no longer listed
+    go. Nothing else in `folder` is touched; where the active release has no `record_event`, because it is
+    older, the one that is there stays.
 
-    Raises RepositoryError for an unknown active release or an override that no stage knows, before anything
-    is written.
+    Raises RepositoryError for an unknown release, an arm's name that is not allowed or an override that no
+    model knows, before anything is written.
     """
     opened = {release.name: release for release in (Release.open(path.resolve()) for path in releases)}
-    if active not in opened:
-        known = ", ".join(opened) or "none"
-        raise RepositoryError(f"release {active} is not among the releases to serve: {known}")
+    aliases = {RECOMMEND.name: active, **{alias_of(arm): name for arm, name in (arms or {}).items()}}
+    for alias, name in aliases.items():
+        if name not in opened:
+            known = ", ".join(opened) or "none"
+            raise RepositoryError(f"{alias}: release {name} is not among the releases to serve: {known}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
         for release in opened.values():
-            _write_release(release, fresh, overrides or {})
-        _write_ensemble(opened[active], RECOMMEND.name, fresh)
+            write_release(release, fresh, overrides or {})
+        for alias, name in aliases.items():
+            write_ensemble(opened[name], alias, fresh)
+        write_standalone_models(opened[active], fresh, overrides or {})
         fresh.chmod(0o755)
         if not folder.exists():
             fresh.rename(folder)
             return
         wanted = {path.name for path in fresh.iterdir()}
         for path in sorted(fresh.iterdir(), key=lambda path: (path.name == RECOMMEND.name, path.name)):
-            _put_in_place(path, folder / path.name)
+            put_in_place(path, folder / path.name)
     for path in folder.iterdir():
-        if RELEASE_MODEL.fullmatch(path.name) and path.name not in wanted:
+        if path.name not in wanted and (RELEASE_MODEL.fullmatch(path.name) or arm_of(path.name)):
             shutil.rmtree(path)
 
 
-def _write_release(release: Release, folder: Path, overrides: Mapping[str, str]) -> None:
-    values = {**overrides, "release_dir": str(release.path)}
-    unknown = set(values)
-    for stage in STAGES:
-        name = f"{stage.name}_{release.name}"
-        for path, config in _copy_model(release, stage.name, folder / name):
-            config.name = name
-            for key in values.keys() & config.parameters.keys():
-                config.parameters[key].string_value = values[key]
-                unknown.discard(key)
-            write_config(config, path)
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        raise RepositoryError(f"no stage of release {release.name} has a parameter {names}")
-    _write_ensemble(release, f"{RECOMMEND.name}_{release.name}", folder)
+def alias_of(arm: str) -> str:
+    """The name of an arm's ensemble. Raises RepositoryError where `arm` is not allowed as a name."""
+    if not ARM.fullmatch(arm) or RELEASE_MODEL.fullmatch(f"{RECOMMEND.name}_{arm}"):
+        raise RepositoryError(
+            f"arm {arm!r}: allowed are a lower-case letter and up to 31 lower-case letters, digits and _,"
+            " but nothing that ends like a release's name"
+        )
+    return f"{RECOMMEND.name}_{arm}"
 
 
-def _write_ensemble(release: Release, name: str, folder: Path) -> None:
+def arm_of(alias: str) -> str | None:
+    """The arm whose ensemble is called `alias`; None where that is not the name of an arm's ensemble."""
+    prefix, _, arm = alias.partition("_")
+    is_arm = prefix == RECOMMEND.name and ARM.fullmatch(arm) and not RELEASE_MODEL.fullmatch(alias)
+    return arm if is_arm else None
+
+
+def stages_of(release: Release) -> list[str]:
+    """The names of a release's own stages, in the order of its ensemble; older releases may have others."""
+    config = read_config(release.path / "models" / RECOMMEND.name / CONFIG)
+    return [step.model_name for step in config.ensemble_scheduling.step]
+
+
+def standalone_models_of(release: Release) -> list[str]:
+    """The names of a release's models that are no part of its ensemble: those that write."""
+    inside = {RECOMMEND.name, *stages_of(release)}
+    names = sorted(path.parent.name for path in (release.path / "models").glob(f"*/{CONFIG}"))
+    # Its code must know the model, too.
+    code = (release.path / "code" / "python_backend" / "pipeline.py").read_text(encoding="utf-8")
+    return [name for name in names if name not in inside and f'"{name}"' in code]
+
+
+def write_release(release: Release, folder: Path, overrides: Mapping[str, str]) -> None:
+    """Write a release's stages and its ensemble into `folder`, under the release's own names.
+
+    Raises RepositoryError where none of the release's models has a parameter that `overrides` names.
+    """
+    known = set()
+    for stage in stages_of(release):
+        known |= _write_model(release, stage, f"{stage}_{release.name}", folder, overrides)
+    for model in standalone_models_of(release):
+        known |= read_config(release.path / "models" / model / CONFIG).parameters.keys()
+    if unknown := ", ".join(sorted(overrides.keys() - known)):
+        raise RepositoryError(f"no model of release {release.name} has a parameter {unknown}")
+    write_ensemble(release, f"{RECOMMEND.name}_{release.name}", folder)
+
+
+def write_ensemble(release: Release, name: str, folder: Path) -> None:
+    """Write the release's ensemble into `folder` as `name`; its steps are the release's own stages."""
     for path, config in _copy_model(release, RECOMMEND.name, folder / name):
         config.name = name
         for step in config.ensemble_scheduling.step:
             step.model_name = f"{step.model_name}_{release.name}"
         write_config(config, path)
+
+
+def write_standalone_models(release: Release, folder: Path, overrides: Mapping[str, str]) -> None:
+    """Write the models of `release` that are no part of its ensemble, under their own names."""
+    for model in standalone_models_of(release):
+        _write_model(release, model, model, folder, overrides)
+
+
+def _write_model(
+    release: Release, model: str, name: str, folder: Path, overrides: Mapping[str, str]
+) -> set[str]:
+    """Write one of the release's models as `name`; the names of its parameters."""
+    values = {**overrides, "release_dir": str(release.path)}
+    known: set[str] = set()
+    for path, config in _copy_model(release, model, folder / name):
+        config.name = name
+        known |= config.parameters.keys()
+        for key in values.keys() & config.parameters.keys():
+            config.parameters[key].string_value = values[key]
+        write_config(config, path)
+    return known
 
 
 def _copy_model(release: Release, model: str, target: Path) -> list[tuple[Path, ModelConfig]]:
@@ -145,7 +214,7 @@ def _config_files(model: Path) -> list[Path]:
     return [model / CONFIG, *sorted((model / "configs").glob("*.pbtxt"))]
 
 
-def _put_in_place(source: Path, target: Path) -> None:
+def put_in_place(source: Path, target: Path) -> None:
     """Move a model's folder to `target`; file by file where it is there already."""
     if not target.exists():
         source.rename(target)

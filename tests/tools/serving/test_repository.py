@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tritonrec_client.contract import MODELS, STAGES, Sizes
+from tritonrec_client.contract import FEEDBACK, MODELS, RECOMMEND, STAGES, Sizes
 
 from tools.serving import repository
 from tools.serving.repository import (
@@ -18,6 +19,7 @@ from tools.serving.repository import (
 )
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
+WRITERS = {model.name for model in FEEDBACK}
 SIZES = Sizes(candidates=50, results=5, history=10, seen=64, session=3, user_features=2)
 
 
@@ -29,6 +31,14 @@ def releases(new_release: Callable[[str], Path]) -> list[Path]:
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def models_of(*releases: str) -> set[str]:
+    return {f"{model.name}_{release}" for model in (*STAGES, RECOMMEND) for release in releases}
 
 
 def steps(folder: Path, ensemble: str) -> list[str]:
@@ -56,8 +66,8 @@ def test_a_releases_models_have_the_widths_of_its_build(tmp_path: Path, model: s
 def test_every_release_is_served_under_its_own_names(tmp_path: Path, releases: list[Path]) -> None:
     write_served_repository(releases, OLD, tmp_path / "served")
 
-    expected = {f"{model}_{release}" for model in MODELS for release in (OLD, NEW)} | {"recommend"}
-    assert {path.name for path in (tmp_path / "served").iterdir()} == expected
+    expected = models_of(OLD, NEW) | {"recommend"}
+    assert names(tmp_path / "served") == expected | WRITERS
     for name in expected:
         assert read_config(tmp_path / "served" / name / "config.pbtxt").name == name
         assert (tmp_path / "served" / name / "1").is_dir()
@@ -86,14 +96,19 @@ def test_a_stage_knows_the_absolute_folder_of_its_release_and_what_was_overridde
     assert "store_url" not in config.parameters
 
 
-def test_switching_the_active_release_changes_recommend_alone(tmp_path: Path, releases: list[Path]) -> None:
+def test_switching_the_active_release_changes_what_has_no_release_in_its_name_alone(
+    tmp_path: Path, releases: list[Path]
+) -> None:
     served = tmp_path / "served"
     write_served_repository(releases, OLD, served)
     before = contents(served)
     write_served_repository(releases, NEW, served)
     after = contents(served)
 
-    assert {name for name in before if before[name] != after[name]} == {"recommend/config.pbtxt"}
+    active = {"recommend", *WRITERS}
+    assert {name for name in before if before[name] != after[name]} == {
+        f"{name}/config.pbtxt" for name in active
+    }
     assert before.keys() == after.keys()
 
 
@@ -105,8 +120,69 @@ def test_a_release_that_is_no_longer_listed_goes_and_nothing_else_does(
     (served / "my_own_model").mkdir()
     write_served_repository(releases[1:], NEW, served)
 
-    names = {path.name for path in served.iterdir()}
-    assert names == {f"{model}_{NEW}" for model in MODELS} | {"recommend", "my_own_model"}
+    assert names(served) == models_of(NEW) | {"recommend", "my_own_model"} | WRITERS
+
+
+def test_what_writes_runs_the_code_of_the_active_release(tmp_path: Path, releases: list[Path]) -> None:
+    served = tmp_path / "served"
+    write_served_repository(releases, NEW, served, overrides={"store_url": "redis://store:6379/0"})
+
+    for model in WRITERS:
+        config = read_config(served / model / "config.pbtxt")
+        assert config.name == model
+        assert config.parameters["release_dir"].string_value == str(tmp_path / "releases" / NEW)
+        assert config.parameters["store_url"].string_value == "redis://store:6379/0"
+
+
+def test_what_writes_stays_where_an_older_release_has_nothing_of_the_kind(
+    tmp_path: Path, releases: list[Path]
+) -> None:
+    for model in WRITERS:
+        shutil.rmtree(releases[0] / "models" / model)
+    served = tmp_path / "served"
+    write_served_repository(releases, NEW, served)
+    before = {name: contents(served / name) for name in WRITERS}
+    write_served_repository(releases[:1], OLD, served)
+
+    assert names(served) == models_of(OLD) | {"recommend"} | WRITERS
+    assert {name: contents(served / name) for name in WRITERS} == before
+
+
+def test_a_release_with_other_stages_is_served_with_its_own(tmp_path: Path, releases: list[Path]) -> None:
+    models = releases[0] / "models"
+    (models / "rank").rename(models / "sort")
+    for path in (models / "sort" / "config.pbtxt", models / "recommend" / "config.pbtxt"):
+        path.write_text(path.read_text().replace('name: "rank"', 'name: "sort"'))
+    write_served_repository(releases, NEW, tmp_path / "served")
+
+    assert steps(tmp_path / "served", f"recommend_{OLD}")[2] == f"sort_{OLD}"
+    assert f"rank_{OLD}" not in names(tmp_path / "served")
+    write_served_repository(releases[1:], NEW, tmp_path / "served")
+    assert f"sort_{OLD}" not in names(tmp_path / "served")
+
+
+def test_each_arm_of_an_experiment_is_an_ensemble_of_its_own(tmp_path: Path, releases: list[Path]) -> None:
+    served = tmp_path / "served"
+    write_served_repository(releases, OLD, served, arms={"control": OLD, "bold_2": NEW})
+
+    assert steps(served, "recommend_control") == steps(served, "recommend")
+    assert steps(served, "recommend_bold_2") == [f"{stage.name}_{NEW}" for stage in STAGES]
+    write_served_repository(releases, OLD, served, arms={"control": OLD})
+    assert "recommend_bold_2" not in names(served)
+    assert "recommend_control" in names(served)
+
+
+@pytest.mark.parametrize("arm", ["aaaaaaaaaaaa", "a_0123456789ab", "Bold", "", "1st", "../x", "a" * 33])
+def test_an_arms_name_never_looks_like_a_release(tmp_path: Path, releases: list[Path], arm: str) -> None:
+    with pytest.raises(RepositoryError, match=re.escape(f"arm {arm!r}: allowed are a lower-case letter")):
+        write_served_repository(releases, OLD, tmp_path / "served", arms={arm: NEW})
+    assert not (tmp_path / "served").exists()
+
+
+def test_nothing_is_written_when_an_arms_release_is_unknown(tmp_path: Path, releases: list[Path]) -> None:
+    with pytest.raises(RepositoryError, match="recommend_bold: release cccccccccccc is not among"):
+        write_served_repository(releases, OLD, tmp_path / "served", arms={"bold": "cccccccccccc"})
+    assert not (tmp_path / "served").exists()
 
 
 def test_nothing_is_written_when_the_active_release_is_unknown(tmp_path: Path, releases: list[Path]) -> None:
@@ -118,7 +194,7 @@ def test_nothing_is_written_when_the_active_release_is_unknown(tmp_path: Path, r
     assert not (tmp_path / "served").exists()
 
 
-def test_nothing_is_written_when_no_stage_knows_an_override(tmp_path: Path, releases: list[Path]) -> None:
+def test_nothing_is_written_when_no_model_knows_an_override(tmp_path: Path, releases: list[Path]) -> None:
     served = tmp_path / "served"
     write_served_repository(releases, OLD, served)
     before = contents(served)
