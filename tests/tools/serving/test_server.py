@@ -255,7 +255,7 @@ def test_a_dead_stage_is_noticed_an_unloaded_one_is_not_and_nothing_is_left_behi
             client.unload_model(f"recommend_{RELEASE}")
             client.unload_model(f"rerank_{RELEASE}")
             wait_until(lambda: not client.is_model_ready(f"rerank_{RELEASE}"))
-            wait_until(lambda: len(stage_processes(group)) == 5)
+            wait_until(lambda: len(stage_processes(group)) == 7)
             assert server.dead_stages() == []
 
         victim = stage_processes(group)[0]
