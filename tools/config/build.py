@@ -13,6 +13,7 @@ from tritonrec_client.contract import Sizes
 
 from python_backend.features import FeatureField, Kind
 from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
+from tools.config.gates import GatesConfig
 from tools.config.training import RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.data.problems import shown
 
@@ -201,6 +202,7 @@ class BuildConfig(Section):
     retrieve: RetrieveConfig = Field(default_factory=lambda: RetrieveConfig.model_validate({}))
     rank: RankConfig = Field(default_factory=lambda: RankConfig.model_validate({}))
     rerank: RerankConfig = Field(default_factory=lambda: RerankConfig.model_validate({}))
+    gates: GatesConfig = Field(default_factory=lambda: GatesConfig.model_validate({}))
     feedback: FeedbackConfig = Field(default_factory=lambda: FeedbackConfig.model_validate({}))
     refresh: RefreshConfig = Field(default_factory=lambda: RefreshConfig.model_validate({}))
     privacy: PrivacyConfig = Field(default_factory=lambda: PrivacyConfig.model_validate({}))

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from tritonrec_client.contract import Sizes
 
-from tools.evaluation.metrics import Items
+from tools.evaluation.comparison import QUESTION, Comparison
+from tools.evaluation.metrics import Ints, Items
 
 RETRIEVE = "retrieve"
 RANK = "rank"
@@ -48,6 +49,9 @@ class Evaluation:
         library_versions: per library its version.
         latency: milliseconds per stage and percentile, such as ``{"recommend": {"p50": 6.1}}``, if measured.
         skipped: per missing baseline the reason.
+        questions: int64 ``[U]``, what each user was asked (`comparison.question_hashes`), if other releases
+            are to be compared with this one.
+        compared: what the active release would have shown to the same users, if there was one.
     """
 
     release: str
@@ -71,6 +75,8 @@ class Evaluation:
     library_versions: Mapping[str, str]
     latency: Mapping[str, Mapping[str, float]] | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
+    questions: Ints | None = None
+    compared: Comparison | None = None
 
     def __post_init__(self) -> None:
         missing = [stage for stage in STAGES if stage not in self.stages]
@@ -79,6 +85,8 @@ class Evaluation:
         shared = [name for name in self.baselines if name in self.stages]
         if shared:
             raise ValueError(f"{', '.join(shared)} is the name of a stage and of a baseline")
+        if QUESTION in self.baselines:
+            raise ValueError(f"a baseline cannot be called {QUESTION}")
         if not np.any(self.targets > 0):
             raise ValueError("no user has a target: there is nothing to measure accuracy by")
         users = len(self.targets)
@@ -93,6 +101,11 @@ class Evaluation:
         self._expect("page_probability", self.page_probability.shape, self.stages[RERANK].shape)
         self._expect("popularity", self.popularity.shape, (self.n_items + 1,))
         self._expect("item_vectors", self.item_vectors.shape[:1], (self.n_items + 1,))
+        if self.questions is not None:
+            self._expect("questions", self.questions.shape, (users,))
+        if self.compared is not None:
+            asked = int(np.count_nonzero(self.targets > 0))
+            self._expect("compared.ranks", self.compared.ranks.shape, (asked,))
 
     @property
     def lists(self) -> dict[str, Items]:

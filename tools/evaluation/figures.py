@@ -50,6 +50,7 @@ def compute_figures(evaluation: Evaluation) -> Figures:
         },
         "places": _places(evaluation),
         "headline": _headline(evaluation, ranks),
+        "compared": _compared(evaluation, ranks[RERANK]),
         "methods": {name: _method(evaluation, name, ranks[name]) for name in evaluation.lists},
         "history": {
             "popularity_percentile": history,
@@ -92,6 +93,22 @@ def _headline(evaluation: Evaluation, ranks: dict[str, Ints]) -> Figures:
         "diversity_change_ndcg_10": _change(metrics.paired_ratio(ndcg_10[RERANK_DEFAULT], ndcg_10[RERANK])),
         "diversity_change_ndcg_20": _change(metrics.paired_ratio(ndcg_20[RERANK_DEFAULT], ndcg_20[RERANK])),
     }
+
+
+def _compared(evaluation: Evaluation, ranks: Ints) -> Figures | None:
+    """The served page beside that of the active release, over the same users, from the same histories."""
+    if evaluation.compared is None:
+        return None
+    theirs = evaluation.compared.ranks
+    rows = {}
+    for name, figure in metrics.PAGE_METRICS.items():
+        ours, other = figure(ranks), figure(theirs)
+        rows[name] = {
+            "mean": float(ours.mean()),
+            "active": float(other.mean()),
+            "ratio": metrics.paired_ratio(ours, other),
+        }
+    return {"release": evaluation.compared.release, "metrics": rows}
 
 
 def _method(evaluation: Evaluation, name: str, ranks: Ints) -> Figures:

@@ -7,7 +7,9 @@ one. Accuracy is returned per user, so that two methods can be compared on the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ _DRAWS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its interval, 95 % unless something else was asked for."""
 
     mean: float
     low: float
@@ -82,6 +84,15 @@ def recall(ranks: Ints, k: int) -> Floats:
 def mrr(ranks: Ints, k: int) -> Floats:
     """The reciprocal rank per user, 1 for the first place, 0 beyond the first `k` (Voorhees 1999)."""
     return np.where(ranks < k, 1.0 / (ranks.astype(np.float64) + 1.0), 0.0)
+
+
+PAGE_METRICS: dict[str, Callable[[Ints], Floats]] = {
+    "ndcg_10": partial(ndcg, k=10),
+    "ndcg_20": partial(ndcg, k=20),
+    "hit_rate_10": partial(hit_rate, k=10),
+    "hit_rate_20": partial(hit_rate, k=20),
+}
+"""What a page's ranks are worth, by the names of these figures in reports and gates."""
 
 
 # What is recommended, whatever the targets are.
@@ -205,8 +216,10 @@ def paired_bootstrap(a: Floats, b: Floats, resamples: int = 2000, seed: int = 0)
     return _percentile_interval(float((a - b).mean()), means)
 
 
-def paired_ratio(a: Floats, b: Floats, resamples: int = 2000, seed: int = 0) -> Interval:
-    """The mean of `a` over the mean of `b` on the same users, with its paired 95 % bootstrap interval.
+def paired_ratio(
+    a: Floats, b: Floats, resamples: int = 2000, seed: int = 0, confidence: float = CONFIDENCE
+) -> Interval:
+    """The mean of `a` over the mean of `b` on the same users, with its paired bootstrap interval.
 
     NaN where `b` has no positive mean.
     """
@@ -215,7 +228,7 @@ def paired_ratio(a: Floats, b: Floats, resamples: int = 2000, seed: int = 0) -> 
         return Interval(np.nan, np.nan, np.nan)
     above, below = _resample(a, b, resamples=resamples, seed=seed)
     kept = below > 0
-    return _percentile_interval(float(a.mean() / b.mean()), above[kept] / below[kept])
+    return _percentile_interval(float(a.mean() / b.mean()), above[kept] / below[kept], confidence)
 
 
 def _resample(*columns: Floats, resamples: int, seed: int) -> list[Floats]:
@@ -237,8 +250,8 @@ def _paired(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return a, b
 
 
-def _percentile_interval(estimate: float, means: Floats) -> Interval:
-    tail = 100 * (1 - CONFIDENCE) / 2
+def _percentile_interval(estimate: float, means: Floats, confidence: float = CONFIDENCE) -> Interval:
+    tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return Interval(estimate, float(low), float(high))
 

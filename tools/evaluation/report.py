@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from tools.evaluation.comparison import QUESTION, write_comparison
 from tools.evaluation.evaluation import RERANK, STAGES, Evaluation
 from tools.evaluation.figures import Figures, compute_figures, target_ranks
 from tools.evaluation.plots import draw
@@ -17,12 +18,17 @@ from tools.evaluation.style import data_uri, looks
 
 __all__ = ["Evaluation", "write_report"]
 
+METRICS = "metrics.json"
+RANKS = "ranks.npz"
+
 _STAGE_NOTES = {
     "retrieve": "candidates in the order of retrieval",
     "rank": "the same candidates, reordered",
     "rerank": "the page, diversity 0",
     "rerank (default diversity)": "the page as served by default",
 }
+
+_METRIC_NAMES = {"ndcg_10": "NDCG@10", "ndcg_20": "NDCG@20", "hit_rate_10": "HR@10", "hit_rate_20": "HR@20"}
 
 _PLACES = "places"
 """Stands for the number of places that the figures beyond accuracy look at."""
@@ -46,15 +52,21 @@ def write_report(evaluation: Evaluation, folder: Path) -> Figures:
     """Write the report of a release into `folder`, and return what metrics.json holds.
 
     ``metrics.json`` has every figure with its interval, ``index.html`` is one self-contained page, and
-    ``ranks.npz`` has per method the rank of each test user's target (`metrics.ranks`), so that releases can
-    be compared user by user. The same evaluation gives the same bytes.
+    ``ranks.npz`` has per method the rank of each test user's target (`metrics.ranks`), and as "question" what
+    the user was asked, so that releases can be compared user by user; ``compared.npz`` has the ranks of the
+    release that was active meanwhile, if there was one. The same evaluation gives the same bytes.
     """
     figures = compute_figures(evaluation)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (folder / METRICS).write_text(text + "\n", encoding="utf-8")
     (folder / "index.html").write_text(render_page(figures, draw(figures)), encoding="utf-8")
-    np.savez_compressed(folder / "ranks.npz", **target_ranks(evaluation))
+    kept = target_ranks(evaluation)
+    if evaluation.questions is not None:
+        kept[QUESTION] = evaluation.questions[evaluation.targets > 0]
+    np.savez_compressed(folder / RANKS, **kept)
+    if evaluation.compared is not None:
+        write_comparison(folder, evaluation.compared.release, evaluation.compared.ranks)
     return figures
 
 
@@ -74,6 +86,7 @@ def render_page(figures: Figures, plots: Mapping[str, str]) -> str:
         served=figures["methods"][RERANK],
         table=_table(figures),
         looks=looks(figures["methods"]),
+        metric_names=_METRIC_NAMES,
         plots={name: data_uri(svg) for name, svg in plots.items()},
         stage_names=STAGES,
     )
