@@ -1,8 +1,9 @@
-"""The client of tritonrec: recommendations from an NVIDIA Triton server over gRPC.
+"""The client of tritonrec: recommendations from an NVIDIA Triton server over gRPC, and feedback to it.
 
     >>> from tritonrec_client import Client
     >>> with Client("localhost:8001") as client:
     ...     page = client.recommend(user=42, session=[7, 12])
+    ...     client.record_event(user=42, item=page.items[0].item_id, event="click", page=page)
 
 Names are imported when they are first used, because the stages inside Triton import this package for its
 contract and must not pay for gRPC.
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tritonrec_client.aio import AsyncClient
     from tritonrec_client.client import Client
-    from tritonrec_client.contract import DEFAULT_DIVERSITY, Reason, Sizes, Status
+    from tritonrec_client.contract import DEFAULT_DIVERSITY, Acknowledgement, Event, Reason, Sizes, Status
     from tritonrec_client.errors import (
         DeadlineExceeded,
         InvalidRequest,
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
         ServerError,
         Unavailable,
     )
-    from tritonrec_client.ids import wire_id, wire_ids
+    from tritonrec_client.experiment import Arm, Experiment
+    from tritonrec_client.feedback import Feedback
+    from tritonrec_client.ids import pseudonym, pseudonyms, read_pseudonym_key, wire_id, wire_ids
     from tritonrec_client.items import Item, read_items
     from tritonrec_client.options import Keepalive, Retry, Timeout, Tls
     from tritonrec_client.page import Page, Recommendation
@@ -36,9 +39,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_DIVERSITY",
+    "Acknowledgement",
+    "Arm",
     "AsyncClient",
     "Client",
     "DeadlineExceeded",
+    "Event",
+    "Experiment",
+    "Feedback",
     "InvalidRequest",
     "Item",
     "Keepalive",
@@ -56,7 +64,10 @@ __all__ = [
     "Tls",
     "Unavailable",
     "format_page",
+    "pseudonym",
+    "pseudonyms",
     "read_items",
+    "read_pseudonym_key",
     "wire_id",
     "wire_ids",
 ]
@@ -64,7 +75,7 @@ __all__ = [
 _MODULES = {
     "aio": ("AsyncClient",),
     "client": ("Client",),
-    "contract": ("DEFAULT_DIVERSITY", "Reason", "Sizes", "Status"),
+    "contract": ("DEFAULT_DIVERSITY", "Acknowledgement", "Event", "Reason", "Sizes", "Status"),
     "errors": (
         "DeadlineExceeded",
         "InvalidRequest",
@@ -73,7 +84,9 @@ _MODULES = {
         "ServerError",
         "Unavailable",
     ),
-    "ids": ("wire_id", "wire_ids"),
+    "experiment": ("Arm", "Experiment"),
+    "feedback": ("Feedback",),
+    "ids": ("pseudonym", "pseudonyms", "read_pseudonym_key", "wire_id", "wire_ids"),
     "items": ("Item", "read_items"),
     "options": ("Keepalive", "Retry", "Timeout", "Tls"),
     "page": ("Page", "Recommendation"),

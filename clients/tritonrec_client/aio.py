@@ -6,13 +6,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from tritonrec_client import contract, wire
 from tritonrec_client.addresses import parse_addresses
-from tritonrec_client.exchange import Answer, Course, Exchange, Pause, ReadShape, Result, Step
+from tritonrec_client.contract import Acknowledgement, Event
+from tritonrec_client.course import Answer, Course, Courses, Pause, ReadShape, Result, Step
+from tritonrec_client.exchange import Exchange
+from tritonrec_client.experiment import Experiment
+from tritonrec_client.feedback import Feedback, check_event, check_events, check_forgotten
+from tritonrec_client.ids import check_pseudonym_key
 from tritonrec_client.options import (
     DEFAULT_KEEPALIVE,
     DEFAULT_RETRY,
@@ -43,8 +49,12 @@ class AsyncClient:
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
         model: str = contract.RECOMMEND.name,
+        experiment: Experiment | None = None,
+        pseudonym_key: bytes | None = None,
     ) -> None:
-        self._exchange = Exchange(model, parse_addresses(addresses), Timeout.of(timeout), retry)
+        self._key = None if pseudonym_key is None else check_pseudonym_key(pseudonym_key)
+        courses = Courses(parse_addresses(addresses), Timeout.of(timeout), retry)
+        self._exchange = Exchange(courses, model, experiment)
         self._headers = headers
         self._options = wire.connection_options(keepalive, tls)
         # Made when first needed: gRPC binds a connection to the event loop that runs at that moment.
@@ -61,14 +71,41 @@ class AsyncClient:
         timeout: Timeout | float | None = None,
     ) -> Page:
         """A page for one user: see `Client.recommend`."""
-        checked = check(Request(user, session, diversity, count))
+        checked = check(Request(user, session, diversity, count), pseudonym_key=self._key)
         return (await self._carry_out(self._exchange.recommend([checked], timeout)))[0]
 
     async def recommend_many(
         self, requests: Sequence[Request], *, timeout: Timeout | float | None = None
     ) -> list[Page]:
         """A page for each of `requests` by one batched inference: see `Client.recommend_many`."""
-        return await self._carry_out(self._exchange.recommend(check_all(requests), timeout))
+        return await self._carry_out(self._exchange.recommend(check_all(requests, self._key), timeout))
+
+    async def record_event(
+        self,
+        user: int | str,
+        item: int | str,
+        event: Event | str,
+        *,
+        timestamp: float | None = None,
+        event_id: bytes | UUID | str | None = None,
+        page: Page | None = None,
+        release: str | None = None,
+        timeout: Timeout | float | None = None,
+    ) -> Acknowledgement:
+        """Tell what a user did: see `Client.record_event`."""
+        feedback = Feedback(user, item, event, timestamp, event_id, page, release)
+        checked = check_event(feedback, pseudonym_key=self._key)
+        return (await self._carry_out(self._exchange.record([checked], timeout)))[0]
+
+    async def record_events(
+        self, events: Sequence[Feedback], *, timeout: Timeout | float | None = None
+    ) -> list[Acknowledgement]:
+        """Record all `events` by one batched inference: see `Client.record_events`."""
+        return await self._carry_out(self._exchange.record(check_events(events, self._key), timeout))
+
+    async def forget_user(self, user: int | str, *, timeout: Timeout | float | None = None) -> bool:
+        """Remove the user's record and logged events: see `Client.forget_user`."""
+        return await self._carry_out(self._exchange.forget(check_forgotten(user, self._key), timeout))
 
     async def connect(self, *, timeout: Timeout | float | None = None) -> None:
         """Connect and read each server's model shape now: see `Client.connect`."""
@@ -104,13 +141,13 @@ class AsyncClient:
             await asyncio.sleep(step.seconds)
             return None
         connection = self._connection(step.address)
-        model = self._exchange.model
+        model = step.model
         try:
             if isinstance(step, ReadShape):
                 config = await connection.get_model_config(
-                    model, headers=self._headers, client_timeout=step.timeout
+                    model.name, headers=self._headers, client_timeout=step.timeout
                 )
-                return wire.model_shape(config)
+                return wire.model_shape(config, model)
             arguments = wire.infer_arguments(model, step.inputs, step.timeout, self._headers)
             return wire.arrays(await connection.infer(**arguments))
         except InferenceServerException as error:

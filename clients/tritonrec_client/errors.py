@@ -1,4 +1,4 @@
-"""What can go wrong with a recommendation, each error saying what to do about it.
+"""What can go wrong with a call, each error saying what to do about it.
 
 Every class passes its own fields to ``Exception``, so that errors survive pickling between processes.
 """

@@ -1,235 +1,91 @@
-"""The course of a call without its input and output: who is asked what, when, and what follows.
+"""What the clients share: which models a call asks, with which tensors, and what it gives.
 
-`Exchange` writes each call as a generator that yields steps (read the model's shape, infer, pause) and
-is sent what came of them. `Client` and `AsyncClient` only carry the steps out, so whatever there is to
-decide is decided here, once for both, and can be tested with a clock of one's own.
+Every method is the course of a call (see `course.py`), which `Client` and `AsyncClient` carry out.
 """
 
 from __future__ import annotations
 
-import random
-import re
-import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
-from tritonrec_client.addresses import Addresses
-from tritonrec_client.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    RecommendError,
-    ServerError,
-    Unavailable,
+from tritonrec_client import contract
+from tritonrec_client.contract import Acknowledgement
+from tritonrec_client.course import Course, Courses, Question
+from tritonrec_client.experiment import Experiment, arm_model
+from tritonrec_client.feedback import (
+    CheckedEvent,
+    decode_acknowledgements,
+    decode_forgotten,
+    stack_events,
+    stack_user,
 )
-from tritonrec_client.options import Retry, Timeout
-from tritonrec_client.page import Page, decode, missing_outputs
-from tritonrec_client.request import Arrays, Checked, ModelShape, stack
-
-
-@dataclass(frozen=True, slots=True)
-class ReadShape:
-    """A step: ask `address` for the model's configuration; the answer is a ModelShape or a Failure."""
-
-    address: str
-    timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class Infer:
-    """A step: send `inputs` to `address`; the answer is the outputs' arrays or a Failure."""
-
-    address: str
-    timeout: float
-    inputs: Arrays
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A step: wait; the answer is None."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What came of a step that failed: gRPC's name of the status and the words that came with it."""
-
-    status: str
-    words: str
-
-
-Step = ReadShape | Infer | Pause
-Answer = ModelShape | Arrays | Failure | None
-Result = TypeVar("Result")
-Course = Generator[Step, Answer, Result]
-Outcome = list[Page] | Failure | InvalidRequest
-
-NO_TIME = 0.001
-"""Seconds below which what is left of a deadline is not worth an attempt."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call's deadline and what has failed in it."""
-
-    timeout: Timeout
-    clock: Callable[[], float]
-    started: float = 0.0
-    failures: list[tuple[str, Failure]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
-
-    def left(self) -> float:
-        return self.started + self.timeout.total - self.clock()
-
-    def limit(self) -> float:
-        """Seconds that the next step may take. Raises DeadlineExceeded where none are left."""
-        left = self.left()
-        if left < NO_TIME:
-            raise _deadline_exceeded(self)
-        return left if self.timeout.attempt is None else min(left, self.timeout.attempt)
+from tritonrec_client.options import Timeout
+from tritonrec_client.page import Page, decode
+from tritonrec_client.request import Arrays, Checked, stack
 
 
 class Exchange:
-    """What the clients share: the addresses, the options, and the shape of the model served at each."""
+    """What may be asked of the servers: pages of `model` or of an experiment's arms, and feedback."""
 
-    def __init__(
-        self,
-        model: str,
-        addresses: Sequence[str],
-        timeout: Timeout,
-        retry: Retry,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        self.model = model
-        self.addresses = Addresses(addresses, retry.set_aside, clock)
-        self._timeout = timeout
-        self._retry = retry
-        self._clock = clock
-        self._draw = draw
-        self._shapes: dict[str, ModelShape] = {}
+    def __init__(self, courses: Courses, model: str, experiment: Experiment | None = None) -> None:
+        self._courses = courses
+        self._model = replace(contract.RECOMMEND, name=model)
+        self._experiment = experiment
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every server's address."""
+        return self._courses.addresses.all
 
     def connect(self, timeout: Timeout | float | None) -> Course[None]:
-        """The course of reading every address's model shape; one that answers is enough."""
-        call = self._call(timeout)
-        for asked, address in enumerate(self.addresses.all):
-            share = call.left() / (len(self.addresses.all) - asked)
-            answer = yield ReadShape(address, min(call.limit(), share))
-            if isinstance(answer, ModelShape):
-                self._shapes[address] = answer
-            elif isinstance(answer, Failure):
-                call.failures.append((address, answer))
-                self.addresses.failed(address)
-        if len(call.failures) == len(self.addresses.all):
-            raise _gave_up(call)
+        """The course of reading the ensemble's shape at every address."""
+        return self._courses.connect(self._model, timeout)
 
     def recommend(self, requests: Sequence[Checked], timeout: Timeout | float | None) -> Course[list[Page]]:
-        """The course of one inference for all `requests`, at one address after the other."""
-        if not requests:
+        """The course of one inference for all `requests`; of one per arm where an experiment runs."""
+        rows_of: dict[str | None, list[int]] = {}
+        for row, request in enumerate(requests):
+            rows_of.setdefault(self._arm_of(request.user), []).append(row)
+        questions = [
+            self._page_question([requests[row] for row in rows], arm) for arm, rows in rows_of.items()
+        ]
+        groups = yield from self._courses.ask(questions, timeout)
+        pages = {
+            row: page
+            for rows, group in zip(rows_of.values(), groups, strict=True)
+            for row, page in zip(rows, group, strict=True)
+        }
+        return [pages[row] for row in range(len(requests))]
+
+    def record(
+        self, events: Sequence[CheckedEvent], timeout: Timeout | float | None
+    ) -> Course[list[Acknowledgement]]:
+        """The course of recording all `events` by one inference."""
+        if not events:
             return []
-        call = self._call(timeout)
-        while True:
-            call.limit()
-            address = self.addresses.take()
-            outcome = yield from self._ask(call, address, requests)
-            if not isinstance(outcome, Failure):
-                self.addresses.succeeded(address)
-                if isinstance(outcome, InvalidRequest):
-                    raise outcome
-                return outcome
-            call.failures.append((address, outcome))
-            if pause := self._next_pause(call):
-                yield Pause(pause)
+        question = Question(contract.RECORD_EVENT, partial(stack_events, events), decode_acknowledgements)
+        return (yield from self._courses.ask([question], timeout))[0]
 
-    def _call(self, timeout: Timeout | float | None) -> _Call:
-        return _Call(self._timeout if timeout is None else Timeout.of(timeout), self._clock)
+    def forget(self, user: int, timeout: Timeout | float | None) -> Course[bool]:
+        """The course of forgetting the user with the wire id `user`."""
+        question = Question(contract.FORGET_USER, partial(stack_user, user), decode_forgotten)
+        return (yield from self._courses.ask([question], timeout))[0]
 
-    def _ask(self, call: _Call, address: str, requests: Sequence[Checked]) -> Course[Outcome]:
-        """One attempt at `address`.
+    def _arm_of(self, user: int) -> str | None:
+        if self._experiment is None or user == contract.ANONYMOUS:
+            return None
+        return self._experiment.arm_of(user)
 
-        A refusal under a shape that was read earlier may mean that another release is served by now, with
-        other widths; so the shape is read again, and where it changed the requests are stacked anew.
-        """
-        known = self._shapes.get(address)
-        outcome: Outcome = []
-        if known is not None:
-            outcome = yield from self._infer(call, address, requests, known)
-            if not _is_refused(outcome):
-                return outcome
-        answer = yield ReadShape(address, call.limit())
-        if isinstance(answer, Failure):
-            return answer
-        assert isinstance(answer, ModelShape)
-        self._shapes[address] = answer
-        if answer == known:
-            return outcome
-        return (yield from self._infer(call, address, requests, answer))
-
-    def _infer(
-        self, call: _Call, address: str, requests: Sequence[Checked], shape: ModelShape
-    ) -> Course[Outcome]:
-        try:
-            inputs = stack(requests, shape)
-        except InvalidRequest as error:
-            return error
-        answer = yield Infer(address, call.limit(), inputs)
-        if isinstance(answer, Failure):
-            return answer
-        assert isinstance(answer, dict)
-        if missing := missing_outputs(answer):
-            return Failure("FAILED_PRECONDITION", f"the answer of {self.model!r} lacks {', '.join(missing)}")
-        return decode(answer, [request.count for request in requests])
-
-    def _next_pause(self, call: _Call) -> float:
-        """Seconds before the next attempt, or the error that ends the call."""
-        address, failure = call.failures[-1]
-        timed_out = failure.status == "DEADLINE_EXCEEDED"
-        if not timed_out and failure.status not in self._retry.statuses:
-            self.addresses.succeeded(address)  # it answered, if only to refuse
-            raise _refusal(address, failure)
-        self.addresses.failed(address)
-        if call.left() < NO_TIME or (timed_out and call.timeout.attempt is None):
-            raise _deadline_exceeded(call)
-        pause = 0.0
-        if not self.addresses.has_other([tried for tried, _ in call.failures]):
-            pause = self._retry.pause(len(call.failures), self._draw())
-        if len(call.failures) >= self._retry.attempts or call.left() - pause < NO_TIME:
-            raise _gave_up(call)
-        return pause
+    def _page_question(self, requests: Sequence[Checked], arm: str | None) -> Question[list[Page]]:
+        inputs = partial(stack, requests)
+        counts = [request.count for request in requests]
+        plain = Question(self._model, inputs, _decoder(counts, None))
+        if arm is None:
+            return plain
+        model = replace(contract.RECOMMEND, name=arm_model(arm))
+        return Question(model, inputs, _decoder(counts, arm), otherwise=plain)
 
 
-def _is_refused(outcome: Outcome) -> bool:
-    if isinstance(outcome, Failure):
-        return outcome.status == "INVALID_ARGUMENT"
-    return isinstance(outcome, InvalidRequest)
-
-
-def _deadline_exceeded(call: _Call) -> DeadlineExceeded:
-    if not call.failures:
-        return DeadlineExceeded(call.timeout.total, 1, "the time was over before the request was sent")
-    address, failure = call.failures[-1]
-    return DeadlineExceeded(call.timeout.total, len(call.failures), f"{address}: {failure.words}")
-
-
-def _gave_up(call: _Call) -> RecommendError:
-    address, failure = call.failures[-1]
-    if failure.status == "DEADLINE_EXCEEDED":
-        return _deadline_exceeded(call)
-    if failure.status != "UNAVAILABLE":
-        return _refusal(address, failure)
-    tried = tuple(dict.fromkeys(address for address, _ in call.failures))
-    return Unavailable(tried, len(call.failures), f"{address}: {failure.words}")
-
-
-_STAGE_REFUSAL = re.compile(r"(?P<field>\w+): found (?P<found>.*?); allowed is (?P<allowed>.*)", re.DOTALL)
-"""How the pipeline's stages word what is wrong with a request."""
-
-
-def _refusal(address: str, failure: Failure) -> RecommendError:
-    if worded := _STAGE_REFUSAL.search(failure.words):
-        return InvalidRequest(worded["field"], worded["found"], worded["allowed"].strip())
-    return ServerError(address, failure.status, failure.words)
+def _decoder(counts: Sequence[int | None], arm: str | None) -> Callable[[Arrays], list[Page]]:
+    return lambda outputs: decode(outputs, counts, arm)

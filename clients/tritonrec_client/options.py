@@ -32,7 +32,11 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """When a failed attempt is followed by another. Recommending changes nothing, so repeating it is safe.
+    """When a failed attempt is followed by another.
+
+    Repeating is safe. Recommending changes nothing. All attempts to record an event bear the same event id,
+    and the server writes an event with an id that it knows no second time; forgetting a user twice is
+    forgetting the user.
 
     An attempt that ran into `Timeout.attempt` counts as a failure that may be repeated. Where an address
     is left that did not just fail, it is tried at once; otherwise the pause before attempt n + 1 is drawn

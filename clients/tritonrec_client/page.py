@@ -34,6 +34,8 @@ class Page:
     """What was degraded while the page was made; `Status.OK` is a fully personal page."""
     releases: Mapping[str, str]
     """The release of each stage that worked on the page, by the stage's name."""
+    arm: str | None = None
+    """The experiment's arm that the page belongs to; None outside of experiments."""
 
     @property
     def is_consistent(self) -> bool:
@@ -48,15 +50,12 @@ class Page:
         return next(iter(self.releases.values()))
 
 
-def missing_outputs(arrays: Mapping[str, npt.NDArray[np.generic]]) -> list[str]:
-    """The contract's outputs that `arrays` lack."""
-    return [tensor.name for tensor in contract.RECOMMEND.outputs if tensor.name not in arrays]
-
-
-def decode(arrays: Mapping[str, npt.NDArray[np.generic]], counts: Sequence[int | None]) -> list[Page]:
+def decode(
+    arrays: Mapping[str, npt.NDArray[np.generic]], counts: Sequence[int | None], arm: str | None = None
+) -> list[Page]:
     """The pages in the outputs of one inference, ``[B, width]`` each.
 
-    `counts` ``[B]`` cuts each page to its first items; None keeps them all.
+    `counts` ``[B]`` cuts each page to its first items; None keeps them all. `arm` is the pages' arm.
     """
     item_ids, scores, reasons, statuses = (
         arrays[tensor.name].tolist()
@@ -74,6 +73,7 @@ def decode(arrays: Mapping[str, npt.NDArray[np.generic]], counts: Sequence[int |
             )[:count],
             Status(statuses[row][0]),
             {stage: contract.release_from_wire(values[row][0]) for stage, values in releases.items()},
+            arm,
         )
         for row, count in enumerate(counts)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tritonrec_client import contract
 from tritonrec_client.errors import InvalidRequest
-from tritonrec_client.ids import ALLOWED, wire_id
+from tritonrec_client.ids import ALLOWED, pseudonym, wire_id
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -31,14 +31,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the served model takes at most: read from its configuration, since it belongs to a build."""
+    """What a served model takes at most: read from its configuration, since it belongs to a build."""
 
-    session: int
-    """S: how many session items travel."""
-    results: int
-    """N: how many items a page holds."""
+    widths: Mapping[str, int]
+    """How wide each tensor is, by its name."""
     max_batch: int
     """How many requests one inference may hold."""
+
+    @property
+    def session(self) -> int:
+        """S: how many session items travel."""
+        return self.widths[contract.SESSION_ITEMS.name]
+
+    @property
+    def results(self) -> int:
+        """N: how many items a page holds."""
+        return self.widths[contract.ITEM_ID.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +59,39 @@ class Checked:
     count: int | None
 
 
-def check(request: Request, prefix: str = "") -> Checked:
+def check(request: Request, prefix: str = "", pseudonym_key: bytes | None = None) -> Checked:
     """`request` with ids translated and defaults filled in.
 
-    Raises InvalidRequest where a value is not allowed; `prefix` is put before the field's name.
+    Raises InvalidRequest where a value is not allowed; `prefix` is put before the field's name. With a
+    `pseudonym_key` the user's id becomes a pseudonym.
     """
-    user = contract.ANONYMOUS if request.user is None else _id(request.user, f"{prefix}user")
     return Checked(
-        user,
+        check_user(request.user, f"{prefix}user", pseudonym_key),
         _session(request.session, f"{prefix}session"),
         _diversity(request.diversity, f"{prefix}diversity"),
         request.count,
     )
 
 
-def check_all(requests: Sequence[Request]) -> list[Checked]:
+def check_all(requests: Sequence[Request], pseudonym_key: bytes | None = None) -> list[Checked]:
     """Each request checked; an error names the request by its position, as in ``requests[3].user``."""
-    return [check(request, f"requests[{place}].") for place, request in enumerate(requests)]
+    return [check(request, f"requests[{place}].", pseudonym_key) for place, request in enumerate(requests)]
+
+
+def check_user(user: int | str | None, field: str, pseudonym_key: bytes | None = None) -> int:
+    """The id that travels for `user`; None is anonymous. Raises InvalidRequest where it is no id."""
+    if user is None:
+        return contract.ANONYMOUS
+    number = check_id(user, field)
+    return number if pseudonym_key is None else pseudonym(user, pseudonym_key)
+
+
+def check_id(value: int | str, field: str) -> int:
+    """The wire id of `value`. Raises InvalidRequest where it is no id."""
+    try:
+        return wire_id(value)
+    except ValueError:
+        raise InvalidRequest(field, repr(value), ALLOWED) from None
 
 
 def stack(requests: Sequence[Checked], shape: ModelShape) -> Arrays:
@@ -96,13 +120,6 @@ def stack(requests: Sequence[Checked], shape: ModelShape) -> Arrays:
     }
 
 
-def _id(value: int | str, field: str) -> int:
-    try:
-        return wire_id(value)
-    except ValueError:
-        raise InvalidRequest(field, repr(value), ALLOWED) from None
-
-
 def _session(session: Sequence[int | str], field: str) -> tuple[int, ...]:
     """The session's wire ids without padding, which callers may have put in themselves."""
     try:
@@ -111,7 +128,7 @@ def _session(session: Sequence[int | str], field: str) -> tuple[int, ...]:
         values = list(session)
     except TypeError:
         raise InvalidRequest(field, repr(session), "a sequence of item ids, oldest first") from None
-    ids = (_id(value, f"{field}[{place}]") for place, value in enumerate(values))
+    ids = (check_id(value, f"{field}[{place}]") for place, value in enumerate(values))
     return tuple(number for number in ids if number != contract.PADDING_ID)
 
 

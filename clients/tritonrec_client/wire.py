@@ -10,7 +10,8 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
 from tritonrec_client import contract
-from tritonrec_client.exchange import Failure
+from tritonrec_client.contract import Model
+from tritonrec_client.course import UNLOADED, Failure
 from tritonrec_client.options import Keepalive, Tls
 from tritonrec_client.request import Arrays, ModelShape
 
@@ -47,23 +48,23 @@ def connection_options(keepalive: Keepalive, tls: Tls | None) -> dict[str, Any]:
 
 
 def infer_arguments(
-    model: str, inputs: Arrays, timeout: float, headers: Mapping[str, str] | None
+    model: Model, inputs: Arrays, timeout: float, headers: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """The arguments of tritonclient's ``infer``.
 
     `timeout`, in seconds, limits the wait here and travels as the request's deadline, so that stages do
     not work for somebody who has given up.
     """
-    dtypes = {tensor.name: tensor.dtype for tensor in contract.RECOMMEND.inputs}
+    dtypes = {tensor.name: tensor.dtype for tensor in model.inputs}
     tensors = []
     for name, array in inputs.items():
         tensor = InferInput(name, list(array.shape), dtypes[name])
         tensor.set_data_from_numpy(array)
         tensors.append(tensor)
     return {
-        "model_name": model,
+        "model_name": model.name,
         "inputs": tensors,
-        "outputs": [InferRequestedOutput(tensor.name) for tensor in contract.RECOMMEND.outputs],
+        "outputs": [InferRequestedOutput(tensor.name) for tensor in model.outputs],
         "parameters": {contract.DEADLINE: int((time.time() + timeout) * 1000)},
         "client_timeout": timeout,
         "headers": None if headers is None else dict(headers),
@@ -75,15 +76,20 @@ def arrays(result: InferResult) -> Arrays:
     return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
 
-def model_shape(response: Any) -> ModelShape | Failure:
+def model_shape(response: Any, model: Model) -> ModelShape | Failure:
     """The shape in the answer of ``get_model_config``, or a Failure where it is not such a model."""
     config = response.config
-    widths = {tensor.name: list(tensor.dims) for tensor in (*config.input, *config.output)}
-    try:
-        (session,), (results,) = widths[contract.SESSION_ITEMS.name], widths[contract.ITEM_ID.name]
-    except (KeyError, ValueError):
-        return Failure("FAILED_PRECONDITION", f"the model {config.name!r} does not keep tritonrec's contract")
-    return ModelShape(session, results, max(1, config.max_batch_size))
+    widths = {
+        tensor.name: tensor.dims[0]
+        for tensor in (*config.input, *config.output)
+        if len(tensor.dims) == 1 and tensor.dims[0] > 0
+    }
+    if missing := [tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.name not in widths]:
+        return Failure(
+            "FAILED_PRECONDITION",
+            f"the model {config.name!r} does not keep tritonrec's contract: it lacks {', '.join(missing)}",
+        )
+    return ModelShape(widths, max(1, config.max_batch_size))
 
 
 def failure(error: InferenceServerException) -> Failure:
@@ -95,7 +101,7 @@ def failure(error: InferenceServerException) -> Failure:
     """
     status = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
     words = error.message() or "no message"
-    if status == "NOT_FOUND" and words.endswith("has no available versions"):
+    if status == "NOT_FOUND" and words.endswith(UNLOADED):
         status = "UNAVAILABLE"
     if f"{contract.DEADLINE}: found" in words:
         status = "DEADLINE_EXCEEDED"  # a stage saw that the answer would come too late

@@ -2,90 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
+from play import GONE, SHAPE, SLOW, Play, answer, shape_of
 from tritonrec_client import (
     DeadlineExceeded,
     InvalidRequest,
-    Page,
     RecommendError,
     Request,
-    Retry,
     ServerError,
     Timeout,
     Unavailable,
 )
-from tritonrec_client.contract import RECOMMEND, Sizes
-from tritonrec_client.exchange import Answer, Exchange, Failure, Infer, Pause, ReadShape, Step
-from tritonrec_client.request import ModelShape, check
-
-SHAPE = ModelShape(session=3, results=2, max_batch=8)
-GONE = Failure("UNAVAILABLE", "connection refused")
-SLOW = Failure("DEADLINE_EXCEEDED", "Deadline Exceeded")
-Reply = Answer | tuple[float, Answer]
-
-
-def answer(shape: ModelShape = SHAPE, rows: int = 1) -> dict[str, Any]:
-    kinds = {"INT64": np.int64, "INT32": np.int32, "FP32": np.float32}
-    sizes = Sizes(results=shape.results)
-    return {
-        tensor.name: np.ones((rows, tensor.resolve(sizes)), kinds[tensor.dtype])
-        for tensor in RECOMMEND.outputs
-    }
-
-
-class Play:
-    """Carries out courses as a script says: each reply answers one network step.
-
-    A reply ``(seconds, answer)`` takes that long; a pause takes as long as it asks for.
-    """
-
-    def __init__(self, addresses: str = "a", timeout: Timeout = Timeout(), **retry: Any) -> None:  # noqa: B008
-        self.now = 50.0
-        self.exchange = Exchange(
-            "recommend", list(addresses), timeout, Retry(**retry), clock=lambda: self.now, draw=lambda: 0.5
-        )
-        self.steps: list[Step] = []
-
-    def recommend(self, *replies: Reply, request: Request = Request(), timeout: Any = None) -> list[Page]:  # noqa: B008
-        return self._run(self.exchange.recommend([check(request)], timeout), replies)  # type: ignore[no-any-return]
-
-    def connect(self, *replies: Reply) -> None:
-        self._run(self.exchange.connect(None), replies)
-
-    def _run(self, course: Any, replies: tuple[Reply, ...]) -> Any:
-        self.steps = []
-        left = list(replies)
-        value: Answer = None
-        try:
-            while True:
-                step = course.send(value)
-                self.steps.append(step)
-                if isinstance(step, Pause):
-                    self.now += step.seconds
-                    value = None
-                    continue
-                reply = left.pop(0)
-                seconds, value = reply if isinstance(reply, tuple) else (0.0, reply)
-                self.now += seconds
-        except StopIteration as end:
-            assert not left, "the course ended before the script"
-            return end.value
-
-    @property
-    def asked(self) -> str:
-        """Addresses asked to infer, in order."""
-        return "".join(step.address for step in self.steps if isinstance(step, Infer))
-
-    @property
-    def pauses(self) -> list[float]:
-        return [step.seconds for step in self.steps if isinstance(step, Pause)]
-
-    def know(self, **shapes: ModelShape) -> Play:
-        self.connect(*(shapes.get(address, SHAPE) for address in self.exchange.addresses.all))
-        return self
+from tritonrec_client.course import Failure, Infer, ReadShape
 
 
 def test_the_first_call_reads_the_model_s_shape_and_later_ones_do_not() -> None:
@@ -97,7 +25,7 @@ def test_the_first_call_reads_the_model_s_shape_and_later_ones_do_not() -> None:
 
 
 def test_each_server_s_own_shape_is_used_because_two_releases_may_run_at_once() -> None:
-    play = Play("ab").know(a=SHAPE, b=ModelShape(session=5, results=2, max_batch=8))
+    play = Play("ab").know(a=SHAPE, b=shape_of(session=5, results=2))
     widths = []
     for _ in range(2):
         play.recommend(answer())
@@ -109,7 +37,7 @@ def test_each_server_s_own_shape_is_used_because_two_releases_may_run_at_once() 
 
 def test_no_requests_need_no_server() -> None:
     play = Play()
-    assert play._run(play.exchange.recommend([], None), ()) == []
+    assert play.run(play.exchange.recommend([], None)) == []
     assert play.steps == []
 
 
@@ -222,8 +150,8 @@ def test_a_stage_s_refusal_arrives_with_its_field_and_range() -> None:
 
 def test_where_a_release_with_other_widths_took_over_the_request_is_stacked_anew() -> None:
     play = Play().know()
-    wider = ModelShape(session=6, results=4, max_batch=8)
-    play.recommend(Failure("INVALID_ARGUMENT", "unexpected shape for input"), wider, answer(wider))
+    wider = shape_of(session=6, results=4)
+    play.recommend(Failure("INVALID_ARGUMENT", "unexpected shape for input"), wider, answer(results=4))
     assert [type(step) for step in play.steps] == [Infer, ReadShape, Infer]
     last = play.steps[-1]
     assert isinstance(last, Infer)
@@ -235,8 +163,8 @@ def test_a_count_beyond_the_page_is_refused_only_after_a_second_look_at_the_page
     with pytest.raises(InvalidRequest, match="count: found 3; allowed is an integer from 1 to 2"):
         play.recommend(SHAPE, request=Request(count=3))
     assert play.asked == ""
-    wider = ModelShape(session=3, results=4, max_batch=8)
-    (page,) = play.recommend(wider, answer(wider), request=Request(count=3))
+    wider = shape_of(session=3, results=4)
+    (page,) = play.recommend(wider, answer(results=4), request=Request(count=3))
     assert len(page.items) == 3
 
 

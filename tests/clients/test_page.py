@@ -19,7 +19,7 @@ from tritonrec_client import (
     Unavailable,
 )
 from tritonrec_client.contract import STAGES, release_to_wire
-from tritonrec_client.page import decode, missing_outputs
+from tritonrec_client.page import decode
 from tritonrec_client.request import Arrays
 
 RELEASE = "00ab12cd34ef"
@@ -64,6 +64,11 @@ def test_a_page_names_its_release() -> None:
     assert list(page.releases) == ["feature_lookup", "retrieve", "rank", "rerank"]
 
 
+def test_a_page_names_its_arm_of_an_experiment() -> None:
+    assert {page.arm for page in decode(outputs(), [None, None])} == {None}
+    assert {page.arm for page in decode(outputs(), [None, None], "challenger")} == {"challenger"}
+
+
 def test_a_page_of_mixed_releases_has_no_release() -> None:
     arrays = outputs()
     arrays["rank_release"] = np.full((2, 1), 1, np.int64)
@@ -81,13 +86,6 @@ def test_reasons_and_status_flags_of_a_newer_server_are_kept_as_numbers() -> Non
     assert page.items[0].reason == 77
     assert Status.UNKNOWN_USER in page.status
     assert int(page.status) == 4098
-
-
-def test_outputs_that_are_missing_are_named() -> None:
-    arrays = outputs()
-    assert missing_outputs(arrays) == []
-    del arrays["reason"], arrays["rank_release"]
-    assert missing_outputs(arrays) == ["reason", "rank_release"]
 
 
 def test_pages_are_plain_values() -> None:

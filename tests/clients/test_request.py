@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from play import shape_of
 from tritonrec_client import InvalidRequest, Request, wire_id
 from tritonrec_client.contract import DEFAULT_DIVERSITY, RECOMMEND, Sizes
-from tritonrec_client.request import ModelShape, check, check_all, stack
+from tritonrec_client.request import check, check_all, stack
 
-SHAPE = ModelShape(session=4, results=20, max_batch=3)
+SHAPE = shape_of(session=4, results=20, max_batch=3)
 
 
 def stacked(*requests: Request) -> dict[str, Any]:

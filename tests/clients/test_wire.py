@@ -6,11 +6,14 @@ import time
 
 import numpy as np
 import pytest
+from play import RECORD_SHAPE, shape_of
 from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 from tritonrec_client import Keepalive, Request, Tls
-from tritonrec_client.exchange import Failure
-from tritonrec_client.request import ModelShape, check, stack
+from tritonrec_client.contract import FORGET_USER, RECOMMEND, RECORD_EVENT, Model, Sizes
+from tritonrec_client.course import Failure
+from tritonrec_client.feedback import Feedback, check_events, stack_events
+from tritonrec_client.request import check, stack
 from tritonrec_client.wire import connection_options, failure, infer_arguments, model_shape
 
 
@@ -34,8 +37,8 @@ def test_connections_are_encrypted_when_asked_for() -> None:
 
 def test_tensors_travel_as_raw_bytes_and_the_deadline_travels_along() -> None:
     now = time.time() * 1000
-    inputs = stack([check(Request(5, [7], 0.5))], ModelShape(2, 20, 8))
-    arguments = infer_arguments("recommend", inputs, 0.25, {"x-caller": "test"})
+    inputs = stack([check(Request(5, [7], 0.5))], shape_of(session=2))
+    arguments = infer_arguments(RECOMMEND, inputs, 0.25, {"x-caller": "test"})
     contents = {tensor.name(): tensor._get_content() for tensor in arguments["inputs"]}
     assert contents == {
         "user_id": np.int64(5).tobytes(),
@@ -53,21 +56,42 @@ def test_a_stage_s_refusal_for_lack_of_time_is_an_expired_deadline() -> None:
     assert refused == Failure("DEADLINE_EXCEEDED", words)
 
 
-def config(**widths: list[int]) -> service_pb2.ModelConfigResponse:
-    model = model_config_pb2.ModelConfig(name="recommend", max_batch_size=16)
-    for name, dims in widths.items():
-        (model.output if name == "item_id" else model.input).add(name=name, dims=dims)
-    return service_pb2.ModelConfigResponse(config=model)
+def test_an_event_s_tensors_travel_in_the_types_of_the_contract() -> None:
+    inputs = stack_events(check_events([Feedback(5, 7, "skip")]), RECORD_SHAPE)
+    arguments = infer_arguments(RECORD_EVENT, inputs, 0.25, None)
+    assert arguments["model_name"] == "record_event"
+    assert {tensor.name(): tensor.datatype() for tensor in arguments["inputs"]} == {
+        tensor.name: tensor.dtype for tensor in RECORD_EVENT.inputs
+    }
+    assert [tensor.name() for tensor in arguments["outputs"]] == ["acknowledged", "record_event_release"]
+    assert arguments["parameters"]["deadline_ms"] > time.time() * 1000
+
+
+def config(model: Model, **dims: list[int]) -> service_pb2.ModelConfigResponse:
+    """The configuration of `model` as a server gives it, some tensors with other `dims`."""
+    sizes = Sizes(session=30, results=25)
+    served = model_config_pb2.ModelConfig(name=model.name, max_batch_size=16)
+    for tensors, side in ((model.inputs, served.input), (model.outputs, served.output)):
+        for tensor in tensors:
+            if width := dims.get(tensor.name, [tensor.resolve(sizes)]):
+                side.add(name=tensor.name, dims=width)
+    return service_pb2.ModelConfigResponse(config=served)
 
 
 def test_the_model_s_configuration_gives_its_widths() -> None:
-    assert model_shape(config(session_items=[30], item_id=[25], user_id=[1])) == ModelShape(30, 25, 16)
+    assert model_shape(config(RECOMMEND), RECOMMEND) == shape_of(session=30, results=25, max_batch=16)
 
 
-@pytest.mark.parametrize("widths", [{}, {"session_items": [30]}, {"session_items": [3, 4], "item_id": [20]}])
-def test_another_model_s_configuration_is_refused(widths: dict[str, list[int]]) -> None:
-    assert model_shape(config(**widths)) == Failure(
-        "FAILED_PRECONDITION", "the model 'recommend' does not keep tritonrec's contract"
+@pytest.mark.parametrize("model", [RECORD_EVENT, FORGET_USER], ids=lambda model: model.name)
+def test_models_that_write_have_a_shape_too(model: Model) -> None:
+    assert model_shape(config(model), model) == shape_of(max_batch=16, model=model)
+
+
+@pytest.mark.parametrize("dims", [[], [3, 4], [-1]], ids=str)
+def test_another_model_s_configuration_is_refused(dims: list[int]) -> None:
+    assert model_shape(config(RECOMMEND, session_items=dims), RECOMMEND) == Failure(
+        "FAILED_PRECONDITION",
+        "the model 'recommend' does not keep tritonrec's contract: it lacks session_items",
     )
 
 
