@@ -1,24 +1,46 @@
-"""What users do, and the log that keeps it."""
+"""What users do, and the log that keeps it.
+
+In a log an event is 50 bytes, big-endian: a version byte, user id, item id, event code (1 byte), timestamp,
+the event id (16 bytes) and the page's release as the number that `release_to_wire` gives.
+"""
 
 from __future__ import annotations
 
 import abc
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tritonrec_client.contract import MAX_ID, Acknowledgement, Event, release_to_wire
+from tritonrec_client.contract import (
+    MAX_ID,
+    NO_RELEASE,
+    Acknowledgement,
+    Event,
+    release_from_wire,
+    release_to_wire,
+)
 
 EVENT_ID_BYTES = 16
+VERSION = 1
+
+EVENT_ID_OFFSET = 26
+"""Where the event id begins in an event's binary form."""
+
+_EVENT = struct.Struct(f">BqqBq{EVENT_ID_BYTES}sq")
+
+
+class CorruptEvent(ValueError):
+    """An entry of an event log that cannot be read; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserEvent:
     """One thing that one user did.
 
-    `user_id` and `item_id` are wire ids, `timestamp` is unix seconds, `event_id` 16 bytes that name this event
-    for good, `release` the release whose page led to it, or None.
+    `user_id` and `item_id` are wire ids, `timestamp` is unix seconds, `event_id` 16 bytes that name this
+    event for good, `release` the release whose page led to it, or None.
 
     Raises ValueError on anything else.
     """
@@ -43,6 +65,26 @@ class UserEvent:
             release_to_wire(self.release)
 
 
+def encode_event(event: UserEvent) -> bytes:
+    """The binary form of `event`, 50 bytes."""
+    release = NO_RELEASE if event.release is None else release_to_wire(event.release)
+    return _EVENT.pack(
+        VERSION, event.user_id, event.item_id, event.event, event.timestamp, event.event_id, release
+    )
+
+
+def decode_event(data: bytes) -> UserEvent:
+    """The inverse of `encode_event`. Raises CorruptEvent, nothing else."""
+    if len(data) != _EVENT.size or data[0] != VERSION:
+        raise CorruptEvent(f"found {data[:64]!r}; an event is {_EVENT.size} bytes of version {VERSION}")
+    _, user_id, item_id, event, timestamp, event_id, release = _EVENT.unpack(data)
+    try:
+        named = None if release == NO_RELEASE else release_from_wire(release)
+        return UserEvent(user_id, item_id, Event(event), timestamp, event_id, named)
+    except ValueError as error:
+        raise CorruptEvent(str(error)) from error
+
+
 class EventLog(abc.ABC):
     """The durable log of users' events, beside the users' records, and written together with them.
 
@@ -59,30 +101,32 @@ class EventLog(abc.ABC):
         """Log `events` and apply them to the users' records, all or nothing; in order, one answer for each.
 
         An event whose id is known, from the log or from earlier in `events`, changes nothing. Clicks and
-        purchases enter the history; a pair of item and second is there once. Events of every kind are counted.
-        When this returns, everything is on disk.
+        purchases enter the history, events of every kind are counted (see updates.py). A record that cannot
+        be read, or is missing, is made anew from what the log holds of its user. When this returns,
+        everything is on disk.
 
-        Raises StoreUnavailable. Then nothing is acknowledged, though it may have been written: the same events
-        with the same ids may be recorded again.
+        Raises StoreUnavailable. Then nothing is acknowledged, though it may have been written: the same
+        events with the same ids may be recorded again.
         """
 
     @abc.abstractmethod
     def read(self, after: str = "", limit: int = 10_000) -> list[tuple[str, UserEvent]]:
-        """Up to `limit` events behind the position `after` ("" is the beginning), oldest first, with theirs.
+        """Up to `limit` events behind the position `after`, oldest first, each with its position.
 
-        Raises StoreUnavailable, and ValueError on what is not a position.
+        "" is the beginning. Raises StoreUnavailable, CorruptEvent, and ValueError on what is not a position.
         """
 
     @abc.abstractmethod
     def end(self) -> str:
-        """The newest position that was given to an event; "" where there was none. Raises StoreUnavailable."""
+        """The newest position that an event was given; "" where there was none. Raises StoreUnavailable."""
 
     @abc.abstractmethod
     def forget(self, user_ids: Sequence[int]) -> list[bool]:
-        """Remove these users' records, events and event ids; whether there was something, for each in order.
+        """Remove these users' records, events and event ids; whether there was something, in order.
 
         Each id is remembered as forgotten, with the time, so that a build from old files does not bring the
-        person back. Events that are recorded later are a new start. When this returns, it is on disk.
+        person back. Events that are recorded later are a new start. When this returns, it is on disk. Bytes
+        may stay in the store's files until LMDB uses their pages again, or until Redis rewrites its AOF.
 
         Raises StoreUnavailable, and ValueError on an id below 0.
         """
@@ -93,13 +137,13 @@ class EventLog(abc.ABC):
 
     @abc.abstractmethod
     def reapply(self, user_ids: Iterable[int], *, anew: bool = False) -> None:
-        """Merge everything that the log holds of these users into their records; doing it twice changes nothing.
+        """Merge everything that the log holds of these users into their records.
 
-        An item that is in the history with the same second is not added again; counters are counted anew. With
-        `anew` what the record held before is dropped, and a user without events loses the record. Needed where
-        something else wrote records, see tools/data/replay.py.
+        For when something else wrote the records; see tools/data/replay.py. What is there already is not
+        added again and counters are counted anew, so doing it twice changes nothing. With `anew`, what the
+        record held before is dropped. A record without anything in it is removed.
 
-        Raises StoreUnavailable, and ValueError on an id below 0.
+        Raises StoreUnavailable, CorruptEvent, and ValueError on an id below 0.
         """
 
     @abc.abstractmethod

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
 import lmdb
@@ -24,6 +24,7 @@ MOST_READERS = 1024
 """Threads and processes that may read at the same time."""
 
 Transaction = Any
+Result = TypeVar("Result")
 
 
 class Environment:
@@ -49,8 +50,8 @@ class Environment:
                 environment = cls._alive[path] = cls(path)
             return environment
 
-    def read(self, keys: Iterable[bytes]) -> list[bytes | None]:
-        """The values of `keys`, in one transaction. Raises lmdb.Error and OSErrors."""
+    def read(self, look: Callable[[Transaction], Result]) -> Result:
+        """What `look` gives, in one transaction that sees one state. Raises lmdb.Error and OSErrors."""
         with self._lock:
             opened = self._open(writable=False)
             try:
@@ -62,20 +63,22 @@ class Environment:
                 opened.reader_check()
                 transaction = opened.begin()
             with transaction:
-                return [transaction.get(key) for key in keys]
+                return look(transaction)
 
-    def write(self, change: Callable[[Transaction], None]) -> None:
-        """Run `change` in one transaction: all of it or nothing. Raises lmdb.Error and OSErrors.
+    def write(self, change: Callable[[Transaction], Result]) -> Result:
+        """Run `change` in one transaction, all of it or nothing; what it gives, when it is on disk.
 
-        It is run again where the map had to grow, so it must not have other effects.
+        It is run again where the map had to grow or the folder was replaced meanwhile, so it must not have
+        other effects. Raises lmdb.Error and OSErrors.
         """
         with self._lock:
-            opened = self._open(writable=True)
             while True:
+                opened = self._open(writable=True)
                 try:
                     with opened.begin(write=True) as transaction:
-                        change(transaction)
-                    return
+                        result = change(transaction)
+                    if self._file_now() == self._file:
+                        return result
                 except lmdb.MapFullError:
                     opened.set_mapsize(2 * opened.info()["map_size"])
                 except lmdb.MapResizedError:
@@ -104,7 +107,8 @@ class Environment:
             )
             self._opened.reader_check()
             self._writable = writable
-            self._file = self._file_now()
+            # As it was before: where it was replaced while it was opened, the next use opens it again.
+            self._file = file or self._file_now()
         return self._opened
 
     def _close(self) -> None:

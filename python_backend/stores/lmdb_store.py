@@ -16,12 +16,8 @@ from python_backend.stores.records import UserRecord, decode_or_error, encode
 Result = TypeVar("Result")
 
 
-class LmdbStore(FeatureStore):
-    """Users' records in an LMDB folder.
-
-    Reading a folder that is not there raises StoreUnavailable; the first write makes it. A folder that
-    is replaced is opened again at its next use. A `readonly` store refuses writes with PermissionError.
-    """
+class LmdbFolder:
+    """An LMDB folder as a URL names it; what goes wrong with it is StoreUnavailable."""
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.location = f"lmdb://{path}"
@@ -29,10 +25,10 @@ class LmdbStore(FeatureStore):
         self._environment = Environment.at(path)
 
     @classmethod
-    def from_url(cls, url: str, timeout: float) -> LmdbStore:
-        """The store of ``lmdb:///absolute/path`` or ``lmdb://relative/path``, both with ``?readonly=1``.
+    def from_url(cls, url: str) -> LmdbFolder:
+        """The folder of ``lmdb:///absolute/path`` or ``lmdb://relative/path``, both with ``?readonly=1``.
 
-        `timeout` is not used: a local file either answers or fails. Raises ValueError on another URL.
+        Raises ValueError on another URL.
         """
         path, _, query = url.partition("://")[2].partition("?")
         options = parse_qs(query, keep_blank_values=True)
@@ -43,35 +39,18 @@ class LmdbStore(FeatureStore):
             raise ValueError(f"store URL: found ?{query}; allowed is ?readonly=0 or ?readonly=1")
         return cls(Path(path), readonly=readonly == "1")
 
-    def get_many(self, user_ids: Sequence[int]) -> list[Found]:
-        keys = [_key(user_id) for user_id in user_ids]
-        return [decode_or_error(data) for data in self._reached(lambda: self._environment.read(keys))]
+    def read(self, look: Callable[[Transaction], Result]) -> Result:
+        """See `Environment.read`. Raises StoreUnavailable."""
+        return self._reached(lambda: self._environment.read(look))
 
-    def put_many(self, records: Mapping[int, UserRecord]) -> None:
-        pairs = [(_key(user_id), encode(record)) for user_id, record in records.items()]
-
-        def put(transaction: Transaction) -> None:
-            for key, data in pairs:
-                transaction.put(key, data)
-
-        self._write(put)
-
-    def delete_many(self, user_ids: Iterable[int]) -> None:
-        keys = [_key(user_id) for user_id in user_ids]
-
-        def delete(transaction: Transaction) -> None:
-            for key in keys:
-                transaction.delete(key)
-
-        self._write(delete)
+    def write(self, change: Callable[[Transaction], Result]) -> Result:
+        """See `Environment.write`. Raises StoreUnavailable, and PermissionError with ``?readonly=1``."""
+        if self._readonly:
+            raise PermissionError(f"{self.location} was opened with ?readonly=1")
+        return self._reached(lambda: self._environment.write(change))
 
     def close(self) -> None:
         self._environment.close()
-
-    def _write(self, change: Callable[[Transaction], None]) -> None:
-        if self._readonly:
-            raise PermissionError(f"{self.location} was opened with ?readonly=1")
-        self._reached(lambda: self._environment.write(change))
 
     def _reached(self, act: Callable[[], Result]) -> Result:
         try:
@@ -80,6 +59,49 @@ class LmdbStore(FeatureStore):
             raise StoreUnavailable(f"{self.location}: {error}") from error
 
 
-def _key(user_id: int) -> bytes:
+class LmdbStore(FeatureStore):
+    """Users' records in an LMDB folder.
+
+    Reading a folder that is not there raises StoreUnavailable; the first write makes it. A folder that
+    is replaced is opened again at its next use. A ``readonly`` store refuses writes with PermissionError.
+    """
+
+    def __init__(self, folder: LmdbFolder) -> None:
+        self.location = folder.location
+        self._folder = folder
+
+    @classmethod
+    def from_url(cls, url: str) -> LmdbStore:
+        """The store of a URL; see `LmdbFolder.from_url`."""
+        return cls(LmdbFolder.from_url(url))
+
+    def get_many(self, user_ids: Sequence[int]) -> list[Found]:
+        keys = [user_key(user_id) for user_id in user_ids]
+        found = self._folder.read(lambda transaction: [transaction.get(key) for key in keys])
+        return [decode_or_error(data) for data in found]
+
+    def put_many(self, records: Mapping[int, UserRecord]) -> None:
+        pairs = [(user_key(user_id), encode(record)) for user_id, record in records.items()]
+
+        def put(transaction: Transaction) -> None:
+            for key, data in pairs:
+                transaction.put(key, data)
+
+        self._folder.write(put)
+
+    def delete_many(self, user_ids: Iterable[int]) -> None:
+        keys = [user_key(user_id) for user_id in user_ids]
+
+        def delete(transaction: Transaction) -> None:
+            for key in keys:
+                transaction.delete(key)
+
+        self._folder.write(delete)
+
+    def close(self) -> None:
+        self._folder.close()
+
+
+def user_key(user_id: int) -> bytes:
     """8 bytes, big-endian, so that LMDB keeps users in the order of their ids."""
     return checked(user_id).to_bytes(8, "big")

@@ -4,8 +4,9 @@ A record holds wire ids and raw features, never a model's indices: indices belon
 releases may read the same store at once.
 
 The binary form is one version byte, the CRC-32 of everything else (4 bytes, little-endian) and a msgpack
-map of ``items`` and ``timestamps`` (raw little-endian int64) and ``features`` (a map). The checksum is
-there because a damaged history would otherwise become quietly wrong recommendations.
+map of ``items`` and ``timestamps`` (raw little-endian int64), ``features`` (a map) and, where something was
+counted, ``counters`` (a map). Readers ignore what else is in it. The checksum is there because a damaged
+history would otherwise become quietly wrong recommendations.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ class UserRecord:
     """What is known of one user.
 
     `items` are wire ids, int64 ``[n]``, oldest first; `timestamps` are their unix seconds, int64 ``[n]``;
-    `features` are raw: str, float or list of str by field name, a missing value has no key.
+    `features` are raw: str, float or list of str by field name, a missing value has no key; `counters` say
+    how many events of each kind were recorded, by the kind's name in lower case.
 
-    Raises ValueError where the lengths differ, an id is below 0 or a feature is of another type.
+    Raises ValueError where the lengths differ, an id or a count is below 0, or a feature is of another type.
     """
 
     items: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_EVENTS)
     timestamps: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_EVENTS)
     features: Mapping[str, Any] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("items", "timestamps"):
@@ -61,6 +64,9 @@ class UserRecord:
                 raise ValueError(
                     f"feature {name!r}: found {type(value).__name__}, expected str, float or list of str"
                 )
+        for name, count in self.counters.items():
+            if not isinstance(name, str) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"counter {name!r} is {count!r}; it must be an integer of at least 0")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, UserRecord):
@@ -69,6 +75,7 @@ class UserRecord:
             np.array_equal(self.items, other.items)
             and np.array_equal(self.timestamps, other.timestamps)
             and self.features == other.features
+            and self.counters == other.counters
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -95,14 +102,15 @@ def cut_record(
 
 def encode(record: UserRecord) -> bytes:
     """The binary form of `record`. Raises ValueError where a feature does not fit msgpack."""
+    content: dict[str, Any] = {
+        "items": record.items.astype(_LITTLE_ENDIAN, copy=False).tobytes(),
+        "timestamps": record.timestamps.astype(_LITTLE_ENDIAN, copy=False).tobytes(),
+        "features": dict(record.features),
+    }
+    if record.counters:
+        content["counters"] = dict(record.counters)
     try:
-        payload: bytes = msgpack.packb(
-            {
-                "items": record.items.astype(_LITTLE_ENDIAN, copy=False).tobytes(),
-                "timestamps": record.timestamps.astype(_LITTLE_ENDIAN, copy=False).tobytes(),
-                "features": dict(record.features),
-            }
-        )
+        payload: bytes = msgpack.packb(content)
     except OverflowError as error:
         raise ValueError(f"a number among the features is too large: {error}") from error
     return _HEADER.pack(VERSION, _checksum(payload)) + payload
@@ -126,6 +134,7 @@ def decode(data: bytes) -> UserRecord:
             np.frombuffer(content["items"], _LITTLE_ENDIAN).astype(np.int64, copy=False),
             np.frombuffer(content["timestamps"], _LITTLE_ENDIAN).astype(np.int64, copy=False),
             dict(content["features"]),
+            dict(content.get("counters", {})),
         )
     except Exception as error:
         raise CorruptRecord(f"the content is not a user's record: {error!r}") from error

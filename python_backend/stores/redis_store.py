@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import redis
@@ -33,21 +34,27 @@ TLS_OPTIONS = (
 Element = TypeVar("Element")
 
 
-class RedisStore(FeatureStore):
-    """Users' records under the keys ``<prefix><user id>``.
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A server, or one of its databases, as a URL names it; what goes wrong with it is StoreUnavailable.
 
-    Connections are pooled; one that the server has dropped is replaced before it is used. `timeout`,
-    in seconds, bounds connecting and every wait for the server; nothing is tried twice.
+    Connections are pooled; one that the server has dropped is replaced before it is used.
     """
 
-    def __init__(self, client: redis.Redis, location: str, prefix: str = PREFIX) -> None:
-        self.location = location
-        self._client = client
-        self._prefix = prefix
+    client: redis.Redis
+    location: str
+    """Where it is, for messages; holds no password."""
+    prefix: str
+    """What comes before a user's id in a key."""
 
     @classmethod
-    def from_url(cls, url: str, timeout: float) -> RedisStore:
-        """The store of ``redis://[[user]:password@]host[:port][/database]``; ``rediss://`` for TLS.
+    def from_url(
+        cls, url: str, timeout: float, *, on_connect: Callable[[Any], None] | None = None
+    ) -> RedisServer:
+        """The server of ``redis://[[user]:password@]host[:port][/database]``; ``rediss://`` for TLS.
+
+        `timeout`, in seconds, bounds connecting and every wait; nothing is tried twice. `on_connect` is
+        called on every new connection, and may raise redis.RedisError to refuse it.
 
         Options: ``prefix``, and for TLS redis-py's own of `TLS_OPTIONS`. Raises ValueError on another URL,
         with a message that holds nothing of a password.
@@ -66,49 +73,72 @@ class RedisStore(FeatureStore):
             raise ValueError(
                 f"store URL: unknown option {unknown[0]!r}; allowed are {', '.join(('prefix', *allowed))}"
             )
+
+        def connected(connection: Any) -> None:
+            connection.on_connect()  # redis-py's own part: authentication, the database
+            assert on_connect is not None
+            on_connect(connection)
+
         client = redis.Redis.from_url(
             parts._replace(query=urlencode(options)).geturl(),
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),  # a second try would cost a second timeout
             protocol=2,
+            redis_connect_func=connected if on_connect else None,
         )
         return cls(client, location, prefix)
 
-    def get_many(self, user_ids: Sequence[int]) -> list[Found]:
-        keys = [self._key(user_id) for user_id in user_ids]
-        if not keys:
-            return []
-        with self._reached():
-            values = cast(list[bytes | None], self._client.mget(keys))
-        return [decode_or_error(data) for data in values]
-
-    def put_many(self, records: Mapping[int, UserRecord]) -> None:
-        pairs = [(self._key(user_id), encode(record)) for user_id, record in records.items()]
-        for some in _chunks(pairs):
-            pipeline = self._client.pipeline(transaction=False)
-            for key, data in some:
-                pipeline.set(key, data)
-            with self._reached():
-                pipeline.execute()
-
-    def delete_many(self, user_ids: Iterable[int]) -> None:
-        for some in _chunks([self._key(user_id) for user_id in user_ids]):
-            with self._reached():
-                self._client.delete(*some)
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _key(self, user_id: int) -> str:
-        return f"{self._prefix}{checked(user_id)}"
-
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def reached(self) -> Iterator[None]:
+        """Raises StoreUnavailable for whatever goes wrong within."""
         try:
             yield
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailable(f"{self.location}: {error}") from error
+
+    def user_key(self, user_id: int) -> str:
+        """The key of a user's record. Raises ValueError where no stored user can have this id."""
+        return f"{self.prefix}{checked(user_id)}"
+
+
+class RedisStore(FeatureStore):
+    """Users' records under the keys ``<prefix><user id>``."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.location = server.location
+        self._server = server
+        self._client = server.client
+
+    @classmethod
+    def from_url(cls, url: str, timeout: float) -> RedisStore:
+        """The store of a URL; see `RedisServer.from_url`."""
+        return cls(RedisServer.from_url(url, timeout))
+
+    def get_many(self, user_ids: Sequence[int]) -> list[Found]:
+        keys = [self._server.user_key(user_id) for user_id in user_ids]
+        if not keys:
+            return []
+        with self._server.reached():
+            values = cast(list[bytes | None], self._client.mget(keys))
+        return [decode_or_error(data) for data in values]
+
+    def put_many(self, records: Mapping[int, UserRecord]) -> None:
+        pairs = [(self._server.user_key(user_id), encode(record)) for user_id, record in records.items()]
+        for some in _chunks(pairs):
+            pipeline = self._client.pipeline(transaction=False)
+            for key, data in some:
+                pipeline.set(key, data)
+            with self._server.reached():
+                pipeline.execute()
+
+    def delete_many(self, user_ids: Iterable[int]) -> None:
+        for some in _chunks([self._server.user_key(user_id) for user_id in user_ids]):
+            with self._server.reached():
+                self._client.delete(*some)
+
+    def close(self) -> None:
+        self._client.close()
 
 
 _NOT_A_URL = (
