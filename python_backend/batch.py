@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tritonrec_client.contract import MODELS, Tensor, release_tensor, release_to_wire
 
 from python_backend.release import Release
-from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
 
 NUMPY_DTYPES = {"INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "FP32": np.dtype(np.float32)}
+
+Answer = dict[str, Array] | InvalidRequest | Unavailable
+"""What one request gets: the outputs, or why there are none."""
 
 
 class ContractError(RuntimeError):
@@ -22,6 +26,7 @@ class BatchAnswerer:
 
     A bad request gets an InvalidRequest of its own and does not reach the stage; the rows of all others are
     concatenated, computed once and split again, so their answers do not depend on who else is in the batch.
+    What a stage cannot answer now, it cannot answer for any of them.
     """
 
     def __init__(self, stage: Stage, release: Release) -> None:
@@ -34,14 +39,17 @@ class BatchAnswerer:
             (tensor, tensor.resolve(release.sizes)) for tensor in model.outputs if tensor != self._release
         ]
 
-    def __call__(self, requests: Sequence[Arrays]) -> list[dict[str, Array] | InvalidRequest]:
+    def __call__(self, requests: Sequence[Arrays]) -> list[Answer]:
         """One answer per request, in order; each array ``[rows of that request, width]``.
 
         Raises ContractError, or whatever the stage raises, when there is no answer for the whole batch.
         """
         refusals = [self._refusal(request) for request in requests]
         accepted = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
-        answers = iter(self._compute(accepted) if accepted else ())
+        try:
+            answers: Iterator[Answer] = iter(self._compute(accepted) if accepted else ())
+        except Unavailable as error:
+            answers = itertools.repeat(error)
         return [refusal or next(answers) for refusal in refusals]
 
     def _refusal(self, request: Arrays) -> InvalidRequest | None:

@@ -16,6 +16,8 @@ STAGE_CLASSES = {
     "retrieve": "python_backend.stages.retrieve:Retrieve",
     "rank": "python_backend.stages.rank:Rank",
     "rerank": "python_backend.stages.rerank:Rerank",
+    "record_event": "python_backend.stages.record_event:RecordEvent",
+    "forget_user": "python_backend.stages.forget_user:ForgetUser",
 }
 """Where each stage's class is; imported by name, so that a process loads only its own stage's libraries."""
 

@@ -14,11 +14,11 @@ import triton_python_backend_utils as pb_utils
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonrec_client.contract import DEADLINE, MODELS
 
-from python_backend.batch import BatchAnswerer
+from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
 from python_backend.pipeline import load_stage
 from python_backend.release import Release
-from python_backend.stages.base import Array, InvalidRequest
+from python_backend.stages.base import Array, InvalidRequest, Unavailable
 
 
 class StageModel:
@@ -58,9 +58,11 @@ class StageModel:
         tensors = ((name, pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs)
         return {name: tensor.as_numpy() for name, tensor in tensors if tensor is not None}
 
-    def _response(self, answer: dict[str, Array] | InvalidRequest) -> Any:
+    def _response(self, answer: Answer) -> Any:
         if isinstance(answer, InvalidRequest):
             return self._error(str(answer), pb_utils.TritonError.INVALID_ARG)
+        if isinstance(answer, Unavailable):
+            return self._error(f"{self._name}: {answer}", pb_utils.TritonError.UNAVAILABLE)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
 
     def _refusal(self, request: Any) -> Any | None:

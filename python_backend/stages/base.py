@@ -22,6 +22,10 @@ class InvalidRequest(ValueError):
         self.field = field
 
 
+class Unavailable(RuntimeError):
+    """A batch that a stage cannot answer now; its callers may try again with the same requests."""
+
+
 class Stage(abc.ABC):
     """One step of the pipeline, for a whole batch at once.
 
@@ -46,4 +50,7 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
-        """The stage's outputs for a checked batch, without its release tensor."""
+        """The stage's outputs for a checked batch, without its release tensor.
+
+        May raise Unavailable, for the whole batch.
+        """

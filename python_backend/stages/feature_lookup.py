@@ -16,6 +16,7 @@ from tritonrec_client.contract import ANONYMOUS, MAX_ID, PADDING_ID, PADDING_IND
 from python_backend.features import FeatureEncoder, FeatureError, RawFeatures
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+from python_backend.stages.options import milliseconds
 from python_backend.stores import (
     CorruptRecord,
     FeatureStore,
@@ -92,8 +93,8 @@ class FeatureLookup(Stage):
         """
         if not options.get("store_url"):
             raise ValueError("option store_url is missing; for example lmdb:///path/to/store")
-        timeout = _milliseconds(options, "store_timeout_ms", STORE_TIMEOUT_MS)
-        retry_after = _milliseconds(options, "retry_after_ms", RETRY_AFTER_MS)
+        timeout = milliseconds(options, "store_timeout_ms", STORE_TIMEOUT_MS)
+        retry_after = milliseconds(options, "retry_after_ms", RETRY_AFTER_MS)
         store = GuardedStore(open_store(options["store_url"], timeout=timeout), retry_after=retry_after)
         with np.load(release.artifacts / "items.npz") as arrays:
             items = ItemIndex(arrays["wire_id"])
@@ -191,15 +192,3 @@ def _at_newest_place(rows: Indices, items: Indices, item_count: int) -> tuple[In
     _, first = np.unique(newest_first, return_index=True)
     last = np.sort(len(rows) - 1 - first)
     return rows[last], items[last]
-
-
-def _milliseconds(options: Mapping[str, str], name: str, default: float) -> float:
-    """The option `name` in seconds."""
-    text = options.get(name, str(default))
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f"option {name} is {text!r}; it must be a number of milliseconds above 0")
-    return value / 1000
