@@ -1,27 +1,32 @@
-"""The command line: `tritonrec recommend` and `tritonrec health`."""
+"""The command line `tritonrec`: its commands and their options."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Sequence
+from typing import Any
 
 from tritonrec_client.addresses import parse_addresses
+from tritonrec_client.commands import BAD_USAGE, OK, SERVER_TROUBLE, forget, health, recommend, record
 from tritonrec_client.contract import DEFAULT_DIVERSITY
 from tritonrec_client.errors import InvalidRequest, RecommendError
+from tritonrec_client.experiment import Experiment
+from tritonrec_client.ids import PSEUDONYM_KEY_VARIABLE, read_pseudonym_key
 from tritonrec_client.items import Item, read_items
-from tritonrec_client.options import Retry, Timeout
-from tritonrec_client.request import Request, check
+from tritonrec_client.options import Timeout
 
-OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
+__all__ = ["BAD_USAGE", "OK", "SERVER_TROUBLE", "main"]
 
 EXAMPLES = """\
 examples:
   tritonrec recommend --user 42 --items items.tsv
   tritonrec recommend --user-key alice --session-key sku-17 --session-key sku-9 --diversity 0.2
   tritonrec recommend --session 1,2,3 --address host1:8001,host2:8001 --timeout 0.5 --json
+  tritonrec recommend --user 42 --experiment experiment.toml
+  tritonrec record --user 42 --item 7 --event click
+  tritonrec record --user-key alice --item-key sku-9 --event purchase --event-id order-1138
+  tritonrec forget --user 42 --yes
   tritonrec health --address localhost:8001
 
 exit status: 0 done, 1 trouble with a server, 2 bad usage
@@ -30,7 +35,13 @@ exit status: 0 done, 1 trouble with a server, 2 bad usage
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (sys.argv where None) and return its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if "pseudonym_key_file" in options:
+        try:
+            options.pseudonym_key = read_pseudonym_key(options.pseudonym_key_file)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     try:
         return int(options.run(options))
     except InvalidRequest as error:
@@ -39,71 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, SERVER_TROUBLE)
 
 
-def recommend(options: argparse.Namespace) -> int:
-    """Ask for one page and print it."""
-    from tritonrec_client.client import Client
-    from tritonrec_client.table import format_page, page_to_json
-
-    user = options.user if options.user_key is None else options.user_key
-    session = [*options.session, *options.session_key]
-    check(Request(user, session, options.diversity))  # before anything is sent
-    with Client(options.address, timeout=options.timeout, model=options.model) as client:
-        client.connect()  # so that the latency is a call's, not that of connecting
-        started = time.perf_counter()
-        page = client.recommend(user, session, diversity=options.diversity, count=options.count)
-        latency = time.perf_counter() - started
-    if options.json:
-        print(json.dumps(page_to_json(page, options.items, latency=latency), ensure_ascii=False))
-    else:
-        print(format_page(page, options.items, latency=latency))
-    return OK
-
-
-def health(options: argparse.Namespace) -> int:
-    """Ask each address for an anonymous user's page; 0 where each gives one, made by one release.
-
-    A recommendation is asked for because neither of Triton's readiness endpoints looks at every stage.
-    """
-    from tritonrec_client.client import Client
-    from tritonrec_client.table import describe_release, describe_status
-
-    results = []
-    for address in options.address:
-        result = {"address": address, "healthy": False, "words": "", "release": None, "latency_ms": None}
-        results.append(result)
-        retry = Retry(attempts=1)
-        with Client(address, timeout=options.timeout, retry=retry, model=options.model) as client:
-            try:
-                client.connect()
-                started = time.perf_counter()
-                page = client.recommend()
-            except RecommendError as error:
-                result["words"] = str(error)
-                continue
-            result["latency_ms"] = round((time.perf_counter() - started) * 1000, 3)
-        result["healthy"] = bool(page.items) and page.is_consistent
-        result["release"] = describe_release(page)
-        result["words"] = f"{len(page.items)} items, {describe_status(page.status)}"
-    if options.json:
-        print(json.dumps(results))
-    else:
-        for result in results:
-            print(_health_line(result))
-    return OK if all(result["healthy"] for result in results) else SERVER_TROUBLE
-
-
-def _health_line(result: dict[str, object]) -> str:
-    state = "ok    " if result["healthy"] else "FAILED"
-    line = f"{state}  {result['address']}  {result['words']}"
-    if result["release"] is not None:
-        line += f" · release: {result['release']} · {result['latency_ms']:.1f} ms"
-    return line
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tritonrec",
-        description="Recommendations from a Triton server that serves tritonrec's pipeline.",
+        description="Recommendations from a Triton server that serves tritonrec's pipeline, and feedback.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -122,20 +72,45 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="time for a call, retries included (default: 1.0)",
     )
-    common.add_argument("--model", default="recommend", help="the ensemble's name (default: recommend)")
     common.add_argument("--json", action="store_true", help="print JSON for programs")
+    ensemble = argparse.ArgumentParser(add_help=False)
+    ensemble.add_argument("--model", default="recommend", help="the ensemble's name (default: recommend)")
+    pseudonyms = argparse.ArgumentParser(add_help=False)
+    pseudonyms.add_argument(
+        "--pseudonym-key-file",
+        metavar="FILE",
+        help="user ids are hashed under the key in FILE, 32 to 128 hexadecimal digits "
+        f"(default: under that in the environment's {PSEUDONYM_KEY_VARIABLE}, if any)",
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_recommend(commands, common, ensemble, pseudonyms)
+    _add_record(commands, common, pseudonyms)
+    _add_forget(commands, common, pseudonyms)
+    canary = _add(
+        commands,
+        "health",
+        "ask each address for an anonymous user's page; exit status 0 or 1",
+        common,
+        ensemble,
+    )
+    canary.set_defaults(run=health)
+    return parser
 
-    page = commands.add_parser(
-        "recommend",
-        parents=[common],
-        help="print one page of recommendations",
+
+def _add(commands: Any, name: str, words: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser of the command `name`, which takes the options of `parents`, too."""
+    return commands.add_parser(
+        name,
+        parents=parents,
+        help=words,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    user = page.add_mutually_exclusive_group()
-    user.add_argument("--user", type=int, metavar="ID", help="an integer user id (default: anonymous)")
-    user.add_argument("--user-key", metavar="KEY", help="a string user id")
+
+
+def _add_recommend(commands: Any, *parents: argparse.ArgumentParser) -> None:
+    page = _add(commands, "recommend", "print one page of recommendations", *parents)
+    _add_id(page, "user", "user id (default: anonymous)")
     page.add_argument(
         "--session",
         type=_integers,
@@ -160,17 +135,43 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument(
         "--items", type=_items, metavar="FILE", help="the release's item table (items.tsv), for titles"
     )
+    page.add_argument(
+        "--experiment",
+        type=_experiment,
+        metavar="FILE",
+        help="ask the arm of the user in the experiment of FILE (TOML)",
+    )
     page.set_defaults(run=recommend)
 
-    canary = commands.add_parser(
-        "health",
-        parents=[common],
-        help="ask each address for an anonymous user's page; exit status 0 or 1",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+
+def _add_record(commands: Any, *parents: argparse.ArgumentParser) -> None:
+    event = _add(commands, "record", "record what a user did; printed when it is on disk", *parents)
+    _add_id(event, "user", "user id", required=True)
+    _add_id(event, "item", "item id", required=True)
+    event.add_argument("--event", required=True, metavar="EVENT", help="view, click, purchase or skip")
+    event.add_argument(
+        "--timestamp", type=int, metavar="SECONDS", help="when it happened, in unix time (default: now)"
     )
-    canary.set_defaults(run=health)
-    return parser
+    event.add_argument(
+        "--event-id",
+        metavar="ID",
+        help="a UUID or any other text; an event whose id is known changes nothing (default: at random)",
+    )
+    event.add_argument("--release", metavar="RELEASE", help="the release of the page that it happened on")
+    event.set_defaults(run=record)
+
+
+def _add_forget(commands: Any, *parents: argparse.ArgumentParser) -> None:
+    user = _add(commands, "forget", "remove a user's record and logged events", *parents)
+    _add_id(user, "user", "user id", required=True)
+    user.add_argument("--yes", action="store_true", help="really do it: it cannot be undone")
+    user.set_defaults(run=forget)
+
+
+def _add_id(parser: argparse.ArgumentParser, name: str, words: str, *, required: bool = False) -> None:
+    either = parser.add_mutually_exclusive_group(required=required)
+    either.add_argument(f"--{name}", type=int, metavar="ID", help=f"an integer {words}")
+    either.add_argument(f"--{name}-key", metavar="KEY", help=f"a string {words.partition(' (')[0]}")
 
 
 def _addresses(text: str) -> tuple[str, ...]:
@@ -199,6 +200,13 @@ def _integers(text: str) -> tuple[int, ...]:
 def _items(path: str) -> dict[int, Item]:
     try:
         return read_items(path)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _experiment(path: str) -> Experiment:
+    try:
+        return Experiment.load(path)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -23,11 +23,18 @@ NAME = re.compile(r"[a-z0-9_-]{1,40}")
 RELEASE = re.compile(r"[0-9a-f]{12}")
 
 NAME_ALLOWED = "1 to 40 lower-case letters, digits, hyphens and underscores"
-ARM_ALLOWED = f"{NAME_ALLOWED}, but not a release's name (12 hexadecimal digits)"
+ARM_ALLOWED = f"as an arm's name {NAME_ALLOWED}, but nothing that ends like a release's own model"
+
+_LIKE_A_RELEASE = re.compile(rf"(.*_)?{RELEASE.pattern}")
 
 
 def arm_model(arm: str) -> str:
-    """The name under which Triton serves the ensemble of `arm`."""
+    """The name under which Triton serves the ensemble of `arm`.
+
+    Raises ValueError where an arm may not be called so: its model must not look like a release's, whose name
+    ends with 12 hexadecimal digits.
+    """
+    _require(NAME.fullmatch(arm) and not _LIKE_A_RELEASE.fullmatch(arm), "arms", repr(arm), ARM_ALLOWED)
     return f"{contract.RECOMMEND.name}_{arm}"
 
 
@@ -115,9 +122,8 @@ class Experiment:
 
 
 def _check_arm(arm: Arm) -> None:
+    arm_model(arm.name)
     key = f"arms.{arm.name}"
-    is_name = NAME.fullmatch(arm.name) and not RELEASE.fullmatch(arm.name)
-    _require(is_name, "arms", repr(arm.name), f"as an arm's name {ARM_ALLOWED}")
     is_release = isinstance(arm.release, str) and RELEASE.fullmatch(arm.release)
     _require(is_release, f"{key}.release", repr(arm.release), "a release's name: 12 hexadecimal digits")
     is_number = isinstance(arm.weight, int | float) and not isinstance(arm.weight, bool)

@@ -80,6 +80,8 @@ def format_page(page: Page, titles: Mapping[int, Item] | None = None, *, latency
     if not rows:
         lines.append("(no items)")
     footer = f"status: {describe_status(page.status)} · release: {describe_release(page)}"
+    if page.arm is not None:
+        footer += f" · arm: {page.arm}"
     if latency is not None:
         footer += f" · {latency * 1000:.1f} ms"
     return "\n".join([*lines, footer])
@@ -111,6 +113,7 @@ def page_to_json(
         "status": [flag.name for flag in STATUS_WORDS if flag in page.status],
         "release": page.release if page.is_consistent else None,
         "releases": dict(page.releases),
+        "arm": page.arm,
         "latency_ms": None if latency is None else round(latency * 1000, 3),
     }
 
