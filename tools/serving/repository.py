@@ -12,7 +12,10 @@ Nothing here edits a committed file.
 
 from __future__ import annotations
 
+import filecmp
+import json
 import os
+import py_compile
 import re
 import shutil
 import tempfile
@@ -29,6 +32,7 @@ SOURCE = Path(__file__).parents[2] / "model_repository"
 """The committed model repository."""
 
 CONFIG = "config.pbtxt"
+OVERRIDES = "overrides.json"
 GENERATED = "# Written by tools/serving/repository.py from model_repository/; edits are lost.\n\n"
 RELEASE_MODEL = re.compile(r"(?P<model>[a-z_]+)_(?P<release>[0-9a-f]{12})")
 ARM = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -104,6 +108,9 @@ def write_served_repository(
         if name not in opened:
             known = ", ".join(opened) or "none"
             raise RepositoryError(f"{alias}: release {name} is not among the releases to serve: {known}")
+    parameters = set().union(*(_parameters(release) for release in opened.values()))
+    if unknown := ", ".join(sorted((overrides or {}).keys() - parameters)):
+        raise RepositoryError(f"no model of {', '.join(opened)} has a parameter {unknown}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
@@ -112,6 +119,7 @@ def write_served_repository(
         for alias, name in aliases.items():
             write_ensemble(opened[name], alias, fresh)
         write_standalone_models(opened[active], fresh, overrides or {})
+        write_overrides(overrides or {}, fresh)
         fresh.chmod(0o755)
         if not folder.exists():
             fresh.rename(folder)
@@ -143,7 +151,7 @@ def arm_of(alias: str) -> str | None:
 
 def stages_of(release: Release) -> list[str]:
     """The names of a release's own stages, in the order of its ensemble; older releases may have others."""
-    config = read_config(release.path / "models" / RECOMMEND.name / CONFIG)
+    config = read_config(_own_config(release, RECOMMEND.name))
     return [step.model_name for step in config.ensemble_scheduling.step]
 
 
@@ -156,18 +164,31 @@ def standalone_models_of(release: Release) -> list[str]:
     return [name for name in names if name not in inside and f'"{name}"' in code]
 
 
+def _parameters(release: Release) -> set[str]:
+    """The names of the parameters of all of a release's models."""
+    models = (*stages_of(release), *standalone_models_of(release))
+    return {name for model in models for name in read_config(_own_config(release, model)).parameters}
+
+
+def write_overrides(overrides: Mapping[str, str], folder: Path) -> None:
+    """Keep `overrides` in `folder`, for the releases that are activated while it is served."""
+    (folder / OVERRIDES).write_text(json.dumps(dict(overrides), indent=2) + "\n", encoding="utf-8")
+
+
+def read_overrides(folder: Path) -> dict[str, str]:
+    """What the models in `folder` were told instead of what their releases say."""
+    path = folder / OVERRIDES
+    content: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
 def write_release(release: Release, folder: Path, overrides: Mapping[str, str]) -> None:
     """Write a release's stages and its ensemble into `folder`, under the release's own names.
 
-    Raises RepositoryError where none of the release's models has a parameter that `overrides` names.
+    Each model gets those of `overrides` that it has a parameter for.
     """
-    known = set()
     for stage in stages_of(release):
-        known |= _write_model(release, stage, f"{stage}_{release.name}", folder, overrides)
-    for model in standalone_models_of(release):
-        known |= read_config(release.path / "models" / model / CONFIG).parameters.keys()
-    if unknown := ", ".join(sorted(overrides.keys() - known)):
-        raise RepositoryError(f"no model of release {release.name} has a parameter {unknown}")
+        _write_model(release, stage, f"{stage}_{release.name}", folder, overrides)
     write_ensemble(release, f"{RECOMMEND.name}_{release.name}", folder)
 
 
@@ -186,19 +207,17 @@ def write_standalone_models(release: Release, folder: Path, overrides: Mapping[s
         _write_model(release, model, model, folder, overrides)
 
 
-def _write_model(
-    release: Release, model: str, name: str, folder: Path, overrides: Mapping[str, str]
-) -> set[str]:
-    """Write one of the release's models as `name`; the names of its parameters."""
+def _write_model(release: Release, model: str, name: str, folder: Path, overrides: Mapping[str, str]) -> None:
     values = {**overrides, "release_dir": str(release.path)}
-    known: set[str] = set()
     for path, config in _copy_model(release, model, folder / name):
         config.name = name
-        known |= config.parameters.keys()
         for key in values.keys() & config.parameters.keys():
             config.parameters[key].string_value = values[key]
         write_config(config, path)
-    return known
+
+
+def _own_config(release: Release, model: str) -> Path:
+    return release.path / "models" / model / CONFIG
 
 
 def _copy_model(release: Release, model: str, target: Path) -> list[tuple[Path, ModelConfig]]:
@@ -206,6 +225,15 @@ def _copy_model(release: Release, model: str, target: Path) -> list[tuple[Path, 
     source = release.path / "models" / model
     configs = [(target / path.relative_to(source), read_config(path)) for path in _config_files(source)]
     shutil.copytree(source, target)
+    for path in target.glob("*/*.py"):
+        # Otherwise the stub would write it, and Triton would take the model for changed at its next load.
+        # The name in it is only a note, but would differ each time.
+        py_compile.compile(
+            str(path),
+            dfile=f"{target.name}/{path.relative_to(target)}",
+            quiet=2,
+            invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH,
+        )
     return configs
 
 
@@ -214,12 +242,19 @@ def _config_files(model: Path) -> list[Path]:
     return [model / CONFIG, *sorted((model / "configs").glob("*.pbtxt"))]
 
 
-def put_in_place(source: Path, target: Path) -> None:
-    """Move a model's folder to `target`; file by file where it is there already."""
-    if not target.exists():
-        source.rename(target)
-        return
+def put_in_place(source: Path, target: Path) -> bool:
+    """Move a file, or a model's folder file by file, to `target`; whether anything changed there.
+
+    A file that is the same stays: Triton takes a newer file for a changed model and starts it anew.
+    """
+    if source.is_file() or not target.exists():
+        source.replace(target)
+        return True
+    changed = False
     for path in sorted(source.rglob("*")):
-        if path.is_file():
-            (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target / path.relative_to(source))
+        there = target / path.relative_to(source)
+        if path.is_file() and not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(there)
+            changed = True
+    return changed

@@ -1,0 +1,121 @@
+"""The served repository as it lies on disk: what is active, which arms there are, what belongs to whom."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonrec_client.contract import RECOMMEND
+
+from python_backend.release import Release
+from tools.serving.repository import (
+    CONFIG,
+    RELEASE_MODEL,
+    RepositoryError,
+    arm_of,
+    put_in_place,
+    read_config,
+    read_overrides,
+    write_ensemble,
+    write_release,
+    write_standalone_models,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRepository:
+    """The repository that a Triton serves from `folder`."""
+
+    folder: Path
+
+    @property
+    def active(self) -> str | None:
+        """The name of the release that `recommend` points at; None where there is no such model."""
+        return self._release_of(RECOMMEND.name)
+
+    @property
+    def arms(self) -> dict[str, str]:
+        """The name of the release of each arm, by the arm's name."""
+        found = {}
+        for path in sorted(self.folder.glob(f"{RECOMMEND.name}_*/{CONFIG}")):
+            arm, release = arm_of(path.parent.name), self._release_of(path.parent.name)
+            if arm and release:
+                found[arm] = release
+        return found
+
+    @property
+    def releases(self) -> set[str]:
+        """The names of the releases of which there is at least one model."""
+        names = (RELEASE_MODEL.fullmatch(path.name) for path in self.folder.glob("*"))
+        return {name["release"] for name in names if name}
+
+    def code_of(self, model: str) -> Path | None:
+        """The folder of the release that runs the model `model`; None where there is no such model."""
+        path = self.folder / model / CONFIG
+        if not path.is_file():
+            return None
+        return Path(read_config(path).parameters["release_dir"].string_value)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Parameters that its models got instead of those of their releases, such as ``store_url``."""
+        return read_overrides(self.folder)
+
+    def put_release(self, release: Release) -> None:
+        """Write the models of `release` under its own names. Raises RepositoryError."""
+        self._put(lambda fresh: write_release(release, fresh, self.overrides))
+
+    def put_ensemble(self, release: Release, name: str) -> None:
+        """Write the ensemble `name`, over the stages of `release`; one that is there changes in one step."""
+        self._put(lambda fresh: write_ensemble(release, name, fresh))
+
+    def put_standalone_models(self, release: Release) -> list[str]:
+        """Write the models of `release` that stand alone; the names of those that changed."""
+        return self._put(lambda fresh: write_standalone_models(release, fresh, self.overrides))
+
+    def remove(self, *models: str) -> None:
+        """Remove the folders of `models`."""
+        for model in models:
+            # Whoever is killed meanwhile leaves something that is no model's name.
+            path = self.folder / model
+            if path.exists():
+                gone = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self.folder.parent))
+                path.rename(gone / model)
+                shutil.rmtree(gone)
+
+    def models_of(self, release: str) -> list[str]:
+        """The names of the models of the release called `release`, its ensemble first."""
+        names = [path.name for path in self.folder.glob(f"*_{release}") if RELEASE_MODEL.fullmatch(path.name)]
+        return sorted(names, key=lambda name: (not name.startswith(RECOMMEND.name), name))
+
+    def tidy(self) -> None:
+        """Remove what was left half-written by somebody who was killed. To be called under the lock."""
+        for path in self.folder.parent.glob(f"{self._prefix}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def _prefix(self) -> str:
+        return f".{self.folder.name}."
+
+    def _put(self, write: Callable[[Path], None]) -> list[str]:
+        with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self.folder.parent) as temporary:
+            fresh = Path(temporary)
+            write(fresh)
+            # A release's ensemble comes last: where it is, all of its stages are.
+            paths = sorted(
+                fresh.iterdir(), key=lambda path: (path.name.startswith(RECOMMEND.name), path.name)
+            )
+            return [path.name for path in paths if put_in_place(path, self.folder / path.name)]
+
+    def _release_of(self, ensemble: str) -> str | None:
+        path = self.folder / ensemble / CONFIG
+        if not path.is_file():
+            return None
+        steps = [step.model_name for step in read_config(path).ensemble_scheduling.step]
+        names = {match["release"] for match in map(RELEASE_MODEL.fullmatch, steps) if match}
+        if len(names) != 1:
+            raise RepositoryError(f"{path}: its steps are {', '.join(steps)}; they must be one release's")
+        return names.pop()
