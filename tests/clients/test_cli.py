@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return output.err
 
 
-@pytest.mark.parametrize("command", [(), ("recommend",), ("health",)])
+@pytest.mark.parametrize("command", [(), ("recommend",), ("record",), ("forget",), ("health",)])
 def test_help_shows_examples_and_exit_statuses(
     capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
@@ -40,6 +41,9 @@ def test_help_shows_examples_and_exit_statuses(
     text = capsys.readouterr().out
     assert "tritonrec recommend --user 42 --items items.tsv" in text
     assert "exit status: 0 done, 1 trouble with a server, 2 bad usage" in text
+
+
+CLICK = ("record", "--user", "42", "--item", "7", "--event", "click")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,22 @@ def test_help_shows_examples_and_exit_statuses(
         (["recommend", "--diversity", "2"], "diversity: found 2.0; allowed is a number from 0"),
         (["recommend", "--diversity", "nan"], "diversity: found nan"),
         (["health", "--user", "3"], "unrecognized arguments"),
+        (["recommend", "--experiment", "/no/such/file"], "No such file"),
+        (["recommend", "--pseudonym-key-file", "/no/such/file"], "No such file"),
+        (["record", "--item", "7", "--event", "click"], "one of the arguments --user --user-key is required"),
+        (
+            ["record", "--user", "42", "--event", "click"],
+            "one of the arguments --item --item-key is required",
+        ),
+        (["record", "--user", "42", "--item", "7"], "the following arguments are required: --event"),
+        ([*CLICK, "--event", "buy"], "event: found 'buy'; allowed is view, click, purchase or skip"),
+        ([*CLICK, "--user", "-1"], "user: found -1; allowed is an integer from 0"),
+        ([*CLICK, "--event-id", ""], "event_id: found ''; allowed is 16 bytes"),
+        ([*CLICK, "--timestamp", "1700000000000"], "timestamp: found 1700000000000; allowed is unix time"),
+        ([*CLICK, "--release", "latest"], "release: found 'latest'; allowed is a release's name"),
+        (["forget", "--yes"], "one of the arguments --user --user-key is required"),
+        (["forget", "--user", "-1", "--yes"], "user: found -1; allowed is an integer from 0"),
+        (["forget", "--user", "42"], "of user 42 for good; repeat the command with --yes"),
     ],
 )
 def test_bad_usage_is_refused_before_anything_is_sent(
@@ -73,6 +93,31 @@ def test_an_item_table_that_cannot_be_read_is_bad_usage(
     table = tmp_path / "items.tsv"
     table.write_text("wrong\n")
     assert "items.tsv:1: found the header" in refused(capsys, "recommend", "--items", str(table))
+
+
+def test_an_experiment_that_cannot_be_read_is_bad_usage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "experiment.toml").write_text('name = "x"\n')
+    message = refused(capsys, "recommend", "--experiment", str(tmp_path / "experiment.toml"))
+    assert "experiment.toml: arms: found nothing; allowed is the keys name and arms" in message
+
+
+@pytest.mark.parametrize("command", [("recommend",), CLICK, ("forget", "--user", "42", "--yes")])
+def test_a_pseudonym_key_that_cannot_be_read_is_bad_usage_and_never_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TRITONREC_PSEUDONYM_KEY", "abcd")
+    assert "TRITONREC_PSEUDONYM_KEY: the pseudonym key has 2 bytes" in refused(capsys, *command)
+
+
+def test_an_event_that_could_not_be_recorded_can_be_sent_again_under_its_id(
+    capsys: pytest.CaptureFixture[str], nobody: str
+) -> None:
+    assert main([*CLICK, "--address", nobody]) == 1
+    again, trouble = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"tritonrec: to send the same event again: --event-id [0-9a-f-]{36}", again)
+    assert f"no server took the request at {nobody}" in trouble
 
 
 def test_a_server_that_is_not_there_is_trouble_and_named(

@@ -33,7 +33,7 @@ def test_its_version_is_said_once_in_words() -> None:
     assert project["version"] == tritonrec_client.__version__
 
 
-@pytest.mark.parametrize("module", ["contract", "ids"])
+@pytest.mark.parametrize("module", ["contract", "ids", "experiment"])
 def test_the_stages_do_not_pay_for_grpc(module: str) -> None:
     loaded = loaded_by(f"import tritonrec_client.{module}")
     assert not loaded & {"grpc", "tritonclient", "google", "asyncio"}

@@ -55,6 +55,13 @@ def test_a_long_title_is_cut() -> None:
     assert len(line) < 100
 
 
+def test_a_page_of_an_experiment_names_its_arm() -> None:
+    page = Page(PAGE.items, Status.OK, RELEASES, "challenger")
+    assert format_page(page).endswith(" · release: 00ab12cd34ef · arm: challenger")
+    assert page_to_json(page)["arm"] == "challenger"
+    assert page_to_json(PAGE)["arm"] is None
+
+
 def test_an_empty_page_says_so() -> None:
     lines = format_page(Page((), Status.SHORT_PAGE, RELEASES)).splitlines()
     assert lines[1] == "(no items)"
