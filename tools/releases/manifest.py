@@ -7,8 +7,9 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     release = Release.open(folder)
     content: dict[str, Any] = json.loads((release.path / MANIFEST).read_text(encoding="utf-8"))
     return content
+
+
+def note_forced(folder: Path, reason: str, failed: Sequence[str]) -> None:
+    """Note in the manifest that the release in `folder` was activated although it `failed` gates, and why.
+
+    The file keeps its time, by which releases are ordered.
+    """
+    content = read_manifest(folder)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    content.setdefault("forced", []).append({"reason": reason, "at": at, "failed": list(failed)})
+    before = (folder / MANIFEST).stat()
+    write_manifest(folder, content)
+    os.utime(folder / MANIFEST, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @dataclass(frozen=True, slots=True)
