@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from tritonrec_client.contract import Acknowledgement
 
@@ -33,6 +34,8 @@ KEY = 8
 """Bytes of a user's key, of a position and of a time."""
 
 NO_RECORD = UserRecord()
+
+Result = TypeVar("Result")
 
 
 class LmdbEventLog(EventLog):
@@ -66,11 +69,11 @@ class LmdbEventLog(EventLog):
                     found.append((key, data))
             return found
 
-        pairs = self._folder.read(look)
+        pairs = self._read(look, [])
         return [(str(int.from_bytes(key[1:], "big")), decode_event(data)) for key, data in pairs]
 
     def end(self) -> str:
-        newest = self._folder.read(lambda transaction: transaction.get(NEWEST))
+        newest = self._read(lambda transaction: transaction.get(NEWEST), None)
         return "" if newest is None else str(int.from_bytes(newest, "big"))
 
     def forget(self, user_ids: Sequence[int]) -> list[bool]:
@@ -83,10 +86,12 @@ class LmdbEventLog(EventLog):
         return self._folder.write(change) if keys else []
 
     def forgotten(self) -> dict[int, int]:
-        pairs = self._folder.read(
-            lambda transaction: list(_pairs_from(transaction, FORGOTTEN, FORGOTTEN)),
-        )
+        pairs = self._read(lambda transaction: list(_pairs_from(transaction, FORGOTTEN, FORGOTTEN)), [])
         return {int.from_bytes(key[1:], "big"): int.from_bytes(data, "big") for key, data in pairs}
+
+    def _read(self, look: Callable[[Transaction], Result], nothing: Result) -> Result:
+        """What `look` finds; `nothing` in a folder that nobody has written to yet, which is an empty log."""
+        return self._folder.read(look) if self._folder.exists else nothing
 
     def reapply(self, user_ids: Iterable[int], *, anew: bool = False) -> None:
         keys = [user_key(checked(user_id)) for user_id in user_ids]

@@ -22,6 +22,7 @@ class LmdbFolder:
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.location = f"lmdb://{path}"
         self._readonly = readonly
+        self._path = path
         self._environment = Environment.at(path)
 
     @classmethod
@@ -38,6 +39,11 @@ class LmdbFolder:
         if options or readonly not in ("0", "1"):
             raise ValueError(f"store URL: found ?{query}; allowed is ?readonly=0 or ?readonly=1")
         return cls(Path(path), readonly=readonly == "1")
+
+    @property
+    def exists(self) -> bool:
+        """Whether anybody has written to the folder yet."""
+        return (self._path / "data.mdb").is_file()
 
     def read(self, look: Callable[[Transaction], Result]) -> Result:
         """See `Environment.read`. Raises StoreUnavailable."""
