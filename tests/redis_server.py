@@ -7,15 +7,28 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import redis
 
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+"""Settings under which everything that was answered is on disk."""
+
 
 class RedisServer:
-    def __init__(self, folder: Path, *, password: str = "", tls: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        password: str = "",
+        tls: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` are lines of redis.conf; they may be changed between two starts."""
         self._folder = folder
+        self.settings = dict(settings or {})
         self._password = password
         self._tls = tls
         self.certificate = folder / "certificate.pem"
@@ -38,6 +51,8 @@ class RedisServer:
             command += ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(key)]
         else:
             command += ["--port", str(self.port)]
+        for name, value in self.settings.items():
+            command += [f"--{name}", value]
         if self._password:
             command += ["--requirepass", self._password]
         log_path = self._folder / "redis.log"
@@ -49,7 +64,7 @@ class RedisServer:
                 try:
                     client.ping()
                     return
-                except redis.ConnectionError:
+                except (redis.ConnectionError, redis.BusyLoadingError):
                     if time.monotonic() > deadline or self._process.poll() is not None:
                         pytest.fail(f"redis-server did not start: {log_path.read_text()}", pytrace=False)
                     time.sleep(0.01)

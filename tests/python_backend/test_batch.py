@@ -14,7 +14,7 @@ from tritonrec_client.contract import Sizes, release_to_wire
 
 from python_backend.batch import BatchAnswerer, ContractError
 from python_backend.release import Release
-from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
 
 RELEASE = Release("0123456789ab", Sizes(candidates=4, results=2, history=3, seen=5, session=2), Path())
 
@@ -141,6 +141,15 @@ def test_a_failing_stage_is_not_mistaken_for_a_bad_request(stage: Doubler) -> No
 
     with pytest.raises(ZeroDivisionError):
         BatchAnswerer(stage, RELEASE)([request(1)])
+
+
+def test_what_a_stage_cannot_answer_now_is_said_to_every_valid_request(stage: Doubler) -> None:
+    stage.failure = Unavailable("the disk is full")
+    first, bad, second = BatchAnswerer(stage, RELEASE)([request(1), request(np.nan), request(2)])
+
+    assert first is stage.failure
+    assert second is stage.failure
+    assert isinstance(bad, InvalidRequest)
 
 
 @given(

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from onnx_graphs import write_rank, write_retrieve
-from tritonrec_client.contract import MODELS, STAGES, Reason, Sizes, Status, release_tensor
+from tritonrec_client.contract import FEEDBACK, MODELS, STAGES, Reason, Sizes, Status, release_tensor
 
 from python_backend.features import FeatureEncoder
 from python_backend.pipeline import STAGE_CLASSES, Pipeline, load_stage
@@ -68,7 +68,7 @@ def request(user_id: int = USER, *, diversity: float = 0.0, rows: int = 1) -> di
 
 def test_the_stages_run_in_the_contracts_order(pipeline: Pipeline) -> None:
     assert [stage.name for stage in pipeline.stages] == [stage.name for stage in STAGES]
-    assert list(STAGE_CLASSES) == [stage.name for stage in STAGES]
+    assert list(STAGE_CLASSES) == [stage.name for stage in (*STAGES, *FEEDBACK)]
 
 
 def test_a_page_comes_out_and_every_tensor_on_the_way(pipeline: Pipeline) -> None:

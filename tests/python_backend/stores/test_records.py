@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from typing import Any
@@ -32,7 +33,12 @@ def build(events: list[tuple[int, int]], features: dict[str, Any]) -> UserRecord
     return UserRecord(columns[:, 0].copy(), columns[:, 1].copy(), features)
 
 
-records = st.builds(build, events, raw_features)
+counts = st.dictionaries(st.sampled_from(["view", "click", "purchase", "skip"]), st.integers(0, 2**40))
+records = st.builds(
+    lambda record, counters: dataclasses.replace(record, counters=counters),
+    st.builds(build, events, raw_features),
+    counts,
+)
 EXAMPLE = build([(5, 100), (7, 200)], {"age": 31.0, "country": "de", "tags": ["a", "b"]})
 
 
@@ -110,6 +116,28 @@ def test_content_that_is_no_user_is_corrupt(change: dict[str, Any]) -> None:
     for name in change:
         with pytest.raises(CorruptRecord):
             decode(frame({other: value for other, value in whole.items() if other != name}))
+
+
+def test_a_record_from_before_there_were_counters_has_none_and_keeps_its_bytes() -> None:
+    content = {"items": struct.pack("<q", 5), "timestamps": struct.pack("<q", 100), "features": {"age": 3.0}}
+    old = decode(frame(content))
+    assert old.counters == {}
+    assert encode(old) == frame(content)
+
+
+def test_a_reader_that_knows_no_counters_finds_what_it_knows() -> None:
+    counted = dataclasses.replace(EXAMPLE, counters={"click": 2})
+    content = msgpack.unpackb(encode(counted)[5:])
+    assert content.pop("counters") == {"click": 2}
+    assert frame(content) == encode(EXAMPLE)
+
+
+@pytest.mark.parametrize("counters", [{"click": -1}, {"click": 1.5}, {1: 1}, {"click": None}])
+def test_counters_that_cannot_be_are_refused(counters: Any) -> None:
+    with pytest.raises(ValueError, match="counter"):
+        UserRecord(counters=counters)
+    with pytest.raises(CorruptRecord):
+        decode(frame({"items": b"", "timestamps": b"", "features": {}, "counters": counters}))
 
 
 def test_a_record_of_another_version_says_so() -> None:
