@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -18,6 +19,9 @@ from python_backend.stores import EventLog, StoreUnavailable, UserEvent, open_ev
 from python_backend.stores.events import CorruptEvent
 from tools.evaluation.experiments import ArmReport, ExperimentReport, analyse, tally
 from tools.evaluation.metrics import Interval
+
+if TYPE_CHECKING:
+    from tools.serving.activation import Control
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 PATIENCE = 10.0
@@ -63,30 +67,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _start(options: argparse.Namespace) -> int:
     from tools.releases.folder import NoReleaseError, find_release
-    from tools.serving.activation import ActivationRefused, Control
+    from tools.releases.gates import judge_release
 
     experiment = _experiment(options.file)
     try:
         arms = {arm.name: find_release(options.build, arm.release) for arm in experiment.arms}
     except NoReleaseError as error:
         raise _BadInput(str(error)) from error
-    try:
-        Control(options.build, options.address).start_arms(arms)
-    except ActivationRefused as error:
-        return _complain(error, FAILED)
-    for arm in experiment.arms:
-        print(f"serving recommend_{arm.name}: release {arm.release}, {arm.weight:.1%} of the users")
-    return OK
+    status = _control(options, lambda it: it.start_arms(arms, gates=judge_release, forced=options.force))
+    if status == OK:
+        for arm in experiment.arms:
+            print(f"serving recommend_{arm.name}: release {arm.release}, for {arm.weight:.1%} of the users")
+    return status
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from tools.serving.activation import ActivationRefused, Control
+    status = _control(options, lambda it: it.stop_arms())
+    if status == OK:
+        print("no arms are served any more")
+    return status
+
+
+def _control(options: argparse.Namespace, change: Callable[[Control], None]) -> int:
+    """Change what the server serves; the exit status."""
+    from tools.serving.activation import ActivationRefused, Control, NotServed
+    from tools.serving.lock import Busy
 
     try:
-        Control(options.build, options.address).stop_arms()
-    except ActivationRefused as error:
+        with Control(options.build, options.address, say=lambda text: print(text, flush=True)) as control:
+            change(control)
+    except (ActivationRefused, Busy, NotServed) as error:
         return _complain(error, FAILED)
-    print("no arms are served any more; users get the active release")
     return OK
 
 
@@ -170,6 +181,12 @@ def _written(value: Interval | None, form: str) -> str:
     return f"{form.format(value.mean)} ({form.format(value.low)} … {form.format(value.high)})"
 
 
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("found nothing; say why")
+    return text
+
+
 def _moment(text: str) -> int:
     """Unix seconds of an ISO 8601 date or time, which is UTC where it names no zone."""
     try:
@@ -210,6 +227,9 @@ def _parser() -> argparse.ArgumentParser:
             metavar="HOST:PORT",
             help="the server's gRPC (default: 127.0.0.1:8001)",
         )
+    start.add_argument(
+        "--force", type=_reason, metavar="REASON", help="serve arms that fail gates; the manifest keeps why"
+    )
     report.add_argument("--store", metavar="URL", help="where the log is (default: the build's LMDB)")
     report.add_argument(
         "--since",

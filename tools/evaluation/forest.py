@@ -33,7 +33,7 @@ def forest_plot(report: ExperimentReport) -> str:
             )
             axes.plot(ctr.mean, place, color=colour, marker="D", markersize=8, markeredgecolor="white")
             axes.text(
-                *(1.03, place, _caption(arm, ctr)),
+                *(1.03, place, _caption(arm, ctr, report.arms[0].name)),
                 transform=axes.get_yaxis_transform(),
                 va="center",
                 linespacing=1.5,
@@ -47,15 +47,16 @@ def forest_plot(report: ExperimentReport) -> str:
         axes.spines["left"].set_visible(False)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.set_xlabel("clicks per view, with 95 % interval over users")
         axes.set_title(report.experiment, fontsize=11, loc="left", color=INK)
         return to_svg(figure)
 
 
-def _caption(arm: ArmReport, ctr: Interval) -> str:
-    lines = [f"{ctr.mean:.2%}  ({ctr.low:.2%} – {ctr.high:.2%})"]
+def _caption(arm: ArmReport, ctr: Interval, first: str) -> str:
+    low, mean, high = (f"{100 * value:.2f}" for value in (ctr.low, ctr.mean, ctr.high))
+    lines = [f"{mean} %  ({low} – {high})"]
     if arm.ctr_ratio is not None:
         ratio = arm.ctr_ratio
-        lines.append(f"× {ratio.mean:.3f}  ({ratio.low:.3f} – {ratio.high:.3f})")
+        lines.append(f"{ratio.mean:.3f} × {first}  ({ratio.low:.3f} – {ratio.high:.3f})")
     return "\n".join(lines)

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from python_backend.release import MANIFEST, Release
+from tools.checks import CheckFailed
 from tools.config.gates import Gate, GatesConfig
 from tools.evaluation.comparison import COMPARED, QUESTION
 from tools.evaluation.evaluation import RERANK
 from tools.evaluation.metrics import PAGE_METRICS, Interval, Ints, paired_ratio
 from tools.evaluation.report import METRICS, RANKS
+from tools.releases.manifest import read_manifest
 
 LEAST_PAIRS = 50
 LEAST_PAIRED_SHARE = 0.5
@@ -101,6 +105,18 @@ def judge(candidate: Path, active: Path | None, gates: GatesConfig) -> Judgement
     return Judgement(
         candidate.name, None if active is None else active.name, 100 * gates.confidence, tuple(lines)
     )
+
+
+def judge_release(candidate: Release, active: Release | None) -> Judgement:
+    """`judge` by the gates that `candidate` was built with, the default ones where its manifest names none.
+
+    Raises CheckFailed where those gates cannot be read.
+    """
+    try:
+        gates = GatesConfig.model_validate(read_manifest(candidate.path).get("gates", {}))
+    except ValidationError as error:
+        raise CheckFailed(f"{candidate.path / MANIFEST}: gates: {error}") from error
+    return judge(candidate.path, None if active is None else active.path, gates)
 
 
 def _judge(metric: str, gate: Gate, candidate: Path, active: Path | None, gates: GatesConfig) -> Line:
