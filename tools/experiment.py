@@ -108,7 +108,10 @@ def _report(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise _BadInput(str(error)) from error
     with log:
-        report = analyse(experiment, tally(_events(log), experiment, options.since))
+        found = tally(_events(log), experiment, options.since)
+    if not found.elsewhere and not any(len(counts) for counts in found.arms.values()):
+        print(f"experiment.py: there are no such events in {log.location}", file=sys.stderr)
+    report = analyse(experiment, found)
     if options.plot is not None:
         _plot(report, options.plot)
     if options.json:
@@ -153,7 +156,9 @@ def _show(report: ExperimentReport, console: Console) -> None:
         table.add_row(name, *cells)
     # As wide as it has to be, wherever it goes.
     Console(width=max(console.width, 30 + 32 * len(report.arms)), highlight=False).print(table)
-    console.print("Intervals are 95 %, over users, and hold for one look at a time chosen beforehand.")
+    console.print(
+        "Intervals are 95 %, over users, and hold for one look at a time chosen beforehand.", soft_wrap=True
+    )
     if report.split_probability is not None:
         console.print(f"Users per arm against the weights: p = {report.split_probability:.3g} (chi-square).")
     if report.elsewhere:
