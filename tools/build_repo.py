@@ -12,9 +12,11 @@ from rich.console import Console
 from python_backend.stores import StoreUnavailable, open_store
 from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_config
+from tools.data.fill import fill
 from tools.data.problems import DataProblems
-from tools.data.store import fill_store, holds_user
+from tools.data.store import holds_user
 from tools.progress import Steps
+from tools.releases.folder import NoReleaseError
 from tools.releases.manifest import read_manifest, verify
 from tools.serving.wheel import ServerUnavailableError
 
@@ -24,6 +26,9 @@ examples:
   python tools/build_repo.py --config mine.toml --check        # only look at the data
   python tools/build_repo.py --config mine.toml --validate     # measure on validation items
   python tools/build_repo.py --config mine.toml --seed 2
+  python tools/build_repo.py --config mine.toml --feedback     # learn from logged events, too
+  python tools/build_repo.py --config mine.toml --refresh      # go on from the active release
+  python tools/build_repo.py --config mine.toml --refresh --watch --events 1000 --activate localhost:8001
   python tools/build_repo.py verify build/releases/3f9a0c51d2e7
 
 exit status: 0 done, 1 a check failed or a server was missing, 2 the configuration or the data need a change
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["verify"]:
         return _verify(_verify_parser().parse_args(words[1:]).release)
-    options = _parser().parse_args(words)
+    options = parse_options(words)
     try:
         config = load_config(options.config)
         changes = {"seed": options.seed, "output": options.output}
@@ -48,42 +53,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _check(config)
         if options.validate:
             return _validate(config)
-        return _build(config, force=options.force)
+        if options.watch:
+            return _watch(config, options)
+        if options.refresh:
+            return _refresh(config)
+        return _build(config, force=options.force, learn=options.feedback)
     except (ConfigError, DataProblems) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    except (CheckFailed, FloatingPointError, ServerUnavailableError, StoreUnavailable) as error:
+    except (
+        CheckFailed,
+        FloatingPointError,
+        NoReleaseError,
+        ServerUnavailableError,
+        StoreUnavailable,
+    ) as error:
         print(f"build_repo.py: {error}", file=sys.stderr)
         return FAILED
 
 
-def _build(config: BuildConfig, *, force: bool) -> int:
-    from tools.data.dataset import load_dataset
+def _build(config: BuildConfig, *, force: bool, learn: bool) -> int:
+    from tools.data.gather import gather
     from tools.releases.build import build_release, find_built, fingerprint_of
+    from tools.releases.refresh import active_release, contents
 
     console = Console(highlight=False)
     fingerprint = fingerprint_of(config)
-    built = None if force else find_built(config, fingerprint)
+    # With the log's events, what is built from is only known when they have been read.
+    built = None if force or learn else find_built(config, fingerprint)
     steps = Steps(STEPS if built is None else 2, console)
     if built is not None:
         console.print(f"reusing release {built.name}: same configuration, data, code and libraries")
         if _is_filled(config, built):
             return OK
     with steps.step("reading and checking the data") as update:
-        dataset = load_dataset(config, lambda what, rows: update(rows, rows, f"{what}: {rows:,} rows"))
-    release = built or build_release(config, dataset, fingerprint, steps)
-    with steps.step("filling the feature store") as update:
-        store = open_store(config.store.url, timeout=STORE_PATIENCE)
-        fill_store(
-            store,
-            dataset.interactions,
-            dataset.user_features,
-            lambda done, total: update(done, total, "users"),
+        gathered = gather(
+            config, lambda what, rows: update(rows, rows, f"{what}: {rows:,} rows"), learn=learn
         )
-        store.close()
+    if learn:
+        fingerprint = fingerprint_of(config, contents(gathered))
+        built = None if force else find_built(config, fingerprint)
+    release = built or build_release(
+        config, gathered, fingerprint, steps, active=active_release(config.output)
+    )
+    with steps.step("filling the feature store") as update:
+        fill(config, gathered, lambda done, total: update(done, total, "users"))
     _summarise(release, console)
     elsewhere = "" if config.store.url == StoreConfig().url else " --store URL, the one in [store]"
-    console.print(f"serve it with: python tools/serve.py --build {config.output}{elsewhere}", soft_wrap=True)
+    command = f"python tools/serve.py --build {config.output}{elsewhere}"
+    console.print(f"serve it with: {command}", soft_wrap=True, markup=False)
+    return OK
+
+
+def _refresh(config: BuildConfig) -> int:
+    from tools.releases.refresh import refresh
+
+    console = Console(highlight=False)
+    release = refresh(config, console)
+    if release is not None:
+        _summarise(release, console)
+        console.print(
+            f"serve it with: python tools/release.py activate {release.name} --build {config.output}",
+            soft_wrap=True,
+        )
+    return OK
+
+
+def _watch(config: BuildConfig, options: argparse.Namespace) -> int:
+    from tools.releases.watch import watch
+
+    try:
+        watch(config, every=options.every, events=options.events, address=options.activate)
+    except KeyboardInterrupt:
+        print("stopped")
     return OK
 
 
@@ -151,6 +193,28 @@ def _verify(release: Path) -> int:
     return FAILED if differences else OK
 
 
+def parse_options(words: Sequence[str]) -> argparse.Namespace:
+    """The options of a build. Exits with status 2 where they do not fit together."""
+    parser = _parser()
+    options = parser.parse_args(words)
+    watching = (options.every, options.events, options.activate) != (None, None, None)
+    if watching and not options.watch:
+        parser.error("--every, --events and --activate need --watch")
+    if options.watch and not options.refresh:
+        parser.error("--watch needs --refresh")
+    if options.watch and options.every is None and options.events is None:
+        parser.error("--watch needs --every SECONDS, --events N or both")
+    if options.refresh and (options.force or options.feedback):
+        parser.error("--refresh learns from the log anyway, and only what is new: no --force, no --feedback")
+    return options
+
+
+def _above_zero(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number of at least 1")
+    return int(text)
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"found {text!r}; a seed is a whole number of at least 0")
@@ -168,7 +232,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=_seed, metavar="N", help="instead of the file's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the file's")
     parser.add_argument("--force", action="store_true", help="build even if this very release is there")
+    parser.add_argument(
+        "--feedback", action="store_true", help="learn also from the events that were logged while serving"
+    )
+    parser.add_argument("--watch", action="store_true", help="with --refresh: again and again, until Ctrl-C")
+    parser.add_argument(
+        "--every",
+        type=_above_zero,
+        metavar="SECONDS",
+        help="--watch: so long after the last, if there is any",
+    )
+    parser.add_argument(
+        "--events", type=_above_zero, metavar="N", help="--watch: as soon as so many events have been logged"
+    )
+    parser.add_argument(
+        "--activate", metavar="ADDRESS", help="--watch: activate what passes the gates on this server (gRPC)"
+    )
     mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--refresh",
+        action="store_true",
+        help="train on from the active release with what was logged since: a fraction of a build's time",
+    )
     mode.add_argument("--check", action="store_true", help="read and check the data, then stop")
     mode.add_argument(
         "--validate",

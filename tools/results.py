@@ -17,6 +17,7 @@ from tools.build_repo import BAD_INPUT, FAILED, OK, STEPS
 from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, load_config
 from tools.data.dataset import load_dataset
+from tools.data.gather import Gathered
 from tools.data.problems import DataProblems
 from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE
 from tools.evaluation.metrics import Interval, hit_rate, mean_interval, ndcg, paired_ratio, recall
@@ -58,7 +59,8 @@ def _build(config: BuildConfig, seed: int, output: Path) -> Path:
     release = find_built(config, fingerprint)
     if release is None:
         console.print(f"seed {seed}")
-        release = build_release(config, load_dataset(config), fingerprint, Steps(STEPS - 2, console))
+        steps = Steps(STEPS - 2, console)
+        release = build_release(config, Gathered.from_files(load_dataset(config)), fingerprint, steps)
     return release
 
 

@@ -28,8 +28,8 @@ class FeedbackConfig(Section):
 class RefreshConfig(Section):
     """[refresh]: how `--refresh` goes on training where the active release stopped."""
 
-    epochs: int = Field(2, ge=1, le=1000, description="passes over the histories with new events")
-    learning_rate: float = Field(3e-4, gt=0, le=1)
+    epochs: int = Field(3, ge=1, le=1000, description="passes over the histories with new events")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
     replay: float = Field(
         1.0, ge=0, le=100, description="users without new events trained along, for each one with some"
     )
@@ -38,9 +38,8 @@ class RefreshConfig(Section):
 class PrivacyConfig(Section):
     """[privacy]: how people are named in the store, the log and the release."""
 
-    pseudonym_key_env: str | None = Field(
-        None,
-        min_length=1,
-        description="the environment variable with the key, in hexadecimal, that turns user ids into"
-        " pseudonyms; by default user ids are used as they are",
+    pseudonyms: bool = Field(
+        False,
+        description="users' ids are replaced by a hash under the key in TRITONREC_PSEUDONYM_KEY, as clients"
+        " with that key do",
     )

@@ -53,9 +53,9 @@ def read_feedback(log: EventLog, kinds: Collection[Event], since: str = "") -> F
         if event.event in kinds:
             rows.append((event.user_id, event.item_id, event.timestamp, False))
     rows += [(e.user_id, e.item_id, e.timestamp, True) for _, e in fresh if e.event in kinds]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    user_ids, item_ids, timestamps, is_fresh = np.array(rows, dtype=np.int64).reshape(-1, 4).T
     end = fresh[-1][0] if fresh else since
-    return Feedback(*columns[:3], columns[3].astype(bool), forgotten, end)
+    return Feedback(user_ids, item_ids, timestamps, is_fresh.astype(bool), forgotten, end)
 
 
 def _events(log: EventLog, after: str) -> Iterator[tuple[str, UserEvent]]:
@@ -84,14 +84,10 @@ def with_feedback(
     known = dataset.interactions
     items = _places(known.item_ids, feedback.item_ids)
     in_catalogue = items > 0
-    item, user_id, timestamp, fresh = (
-        column[in_catalogue]
-        for column in (items, feedback.user_ids, feedback.timestamps, feedback.fresh)
-    )
+    item, user_id = items[in_catalogue], feedback.user_ids[in_catalogue]
+    timestamp, fresh = feedback.timestamps[in_catalogue], feedback.fresh[in_catalogue]
     user_ids = np.concatenate([known.user_ids, np.setdiff1d(user_id, known.user_ids)])
-    owners = np.concatenate(
-        [np.repeat(np.arange(known.n_users), known.lengths), _places(user_ids, user_id)]
-    )
+    owners = np.concatenate([np.repeat(np.arange(known.n_users), known.lengths), _places(user_ids, user_id)])
     everything = np.concatenate([known.items, item.astype(np.int32)])
     seconds = np.concatenate([known.timestamps, timestamp])
     is_fresh = np.concatenate([np.zeros(known.n_events, dtype=bool), fresh])

@@ -17,18 +17,27 @@ Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class ServedLists:
-    """A release's answers to some users, in their order; each value is ``[U, width]``.
+class Pages:
+    """A release's pages for some users, in their order; each value is ``[U, width]``.
 
     Attributes:
-        stages: every tensor of the stages, asked one after the other at diversity 0.
         plain: the ensemble's outputs at diversity 0.
         varied: the ensemble's outputs at the default diversity.
     """
 
-    stages: Tensors
     plain: Tensors
     varied: Tensors
+
+
+@dataclass(frozen=True)
+class ServedLists(Pages):
+    """Pages, and how they came about.
+
+    Attributes:
+        stages: every tensor of the stages, asked one after the other at diversity 0.
+    """
+
+    stages: Tensors
 
 
 def requests_of(user_ids: NDArray[np.int64], sizes: Sizes, diversity: float) -> Tensors:
@@ -40,27 +49,50 @@ def requests_of(user_ids: NDArray[np.int64], sizes: Sizes, diversity: float) -> 
     }
 
 
+Progress = Callable[[int, int], None]
+"""Called with (users done, users in all)."""
+
+
+def fetch_pages(
+    address: str,
+    release: str,
+    user_ids: NDArray[np.int64],
+    sizes: Sizes,
+    progress: Progress = lambda done, total: None,
+) -> Pages:
+    """Ask the server at `address` (gRPC) for the pages of `user_ids` (int64 ``[U]`` wire ids)."""
+    parts: dict[str, list[Tensors]] = {"plain": [], "varied": []}
+    with grpcclient.InferenceServerClient(address) as client:
+        for begin in range(0, len(user_ids), BATCH):
+            chosen = user_ids[begin : begin + BATCH]
+            for kind, diversity in (("plain", 0.0), ("varied", DEFAULT_DIVERSITY)):
+                tensors = requests_of(chosen, sizes, diversity)
+                parts[kind].append(infer(client, RECOMMEND.name, release, tensors))
+            progress(min(begin + BATCH, len(user_ids)), len(user_ids))
+    return Pages(**{kind: _concatenate(part) for kind, part in parts.items()})
+
+
 def fetch_lists(
     address: str,
     release: str,
     user_ids: NDArray[np.int64],
     sizes: Sizes,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> ServedLists:
-    """Ask the server at `address` (gRPC) for the lists of `user_ids` (int64 ``[U]`` wire ids)."""
-    parts: dict[str, list[Tensors]] = {"stages": [], "plain": [], "varied": []}
+    """The pages of `user_ids`, and what each stage gives for them at diversity 0."""
+    parts: list[Tensors] = []
     with grpcclient.InferenceServerClient(address) as client:
         for begin in range(0, len(user_ids), BATCH):
-            chosen = user_ids[begin : begin + BATCH]
-            tensors = requests_of(chosen, sizes, 0.0)
-            parts["plain"].append(infer(client, RECOMMEND.name, release, tensors))
-            varied = requests_of(chosen, sizes, DEFAULT_DIVERSITY)
-            parts["varied"].append(infer(client, RECOMMEND.name, release, varied))
+            tensors = requests_of(user_ids[begin : begin + BATCH], sizes, 0.0)
             for stage in STAGES:
                 tensors |= infer(client, stage.name, release, tensors)
-            parts["stages"].append(tensors)
-            progress(min(begin + BATCH, len(user_ids)), len(user_ids))
-    return ServedLists(**{kind: _concatenate(part) for kind, part in parts.items()})
+            parts.append(tensors)
+            progress((begin + len(tensors["user_id"])) // 2, len(user_ids))
+    half = len(user_ids) // 2
+    pages = fetch_pages(
+        address, release, user_ids, sizes, lambda done, total: progress(half + done // 2, total)
+    )
+    return ServedLists(pages.plain, pages.varied, _concatenate(parts))
 
 
 def infer(

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tritonrec_client.contract import MODELS
 
-from python_backend.pipeline import Pipeline
 from python_backend.release import Release
-from python_backend.stores import open_store
-from tools.checks import Agreement, compare_pages, require_agreement, require_same_inputs
 from tools.config.build import BuildConfig
-from tools.data.dataset import Dataset
-from tools.data.split import LEAST_EVENTS, Split, leave_one_out
-from tools.data.store import fill_store
+from tools.data.gather import Gathered
+from tools.data.split import LEAST_EVENTS, leave_one_out
 from tools.evaluation.baselines import baseline_lists
-from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE, Evaluation
+from tools.evaluation.comparison import Comparison, page_ranks, question_hashes
+from tools.evaluation.evaluation import Evaluation
 from tools.evaluation.report import write_report
-from tools.evaluation.served import BATCH, ServedLists, fetch_lists, requests_of
-from tools.progress import Steps, Update
+from tools.progress import Steps
 from tools.releases.artifacts import CODE, ROOT, unit_vectors, write_artifacts
 from tools.releases.drafts import draft_in
+from tools.releases.folder import find_releases
 from tools.releases.manifest import (
     combined_hash,
     file_hash,
@@ -35,19 +30,22 @@ from tools.releases.manifest import (
     read_manifest,
     write_manifest,
 )
-from tools.releases.folder import find_releases
-from tools.serving.repository import write_served_repository
-from tools.serving.server import TritonServer
+from tools.releases.trial import stage_lists, try_out
+from tools.training.checkpoint import Checkpoint
+from tools.training.cold_start import warm_up_items
 from tools.training.features import Features
 from tools.training.models import train_models
-from tools.training.windows import last_histories
+from tools.training.refresh import refresh_models
 
+REFRESHED = (
+    "Trained on from release {release} with {fresh:,} events that were logged since, all but the newest of"
+    " each user, which is the test. "
+)
 TRAINED_ON = (
     "Every event but the newest of each user, which is the test; users with fewer than 3 events are trained"
     " on whole. The shipped models are the measured ones: they were not trained again on the test events,"
     " but what is served sees them in the users' histories."
 )
-
 
 BUILDING = [
     ROOT / "tools" / room for room in ("config", "data", "evaluation", "releases", "serving", "training")
@@ -55,16 +53,36 @@ BUILDING = [
 """The rooms of tools/ that decide what is built; serving it or showing it off does not."""
 
 
-def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps: Steps) -> Path:
-    """Train on `dataset`, check what came out on a running server and write a release; its folder.
+def build_release(
+    config: BuildConfig,
+    gathered: Gathered,
+    fingerprint: str,
+    steps: Steps,
+    *,
+    active: Release | None = None,
+    refreshed: Checkpoint | None = None,
+) -> Path:
+    """Train, check what came out on a running server and write a release; its folder.
 
-    `fingerprint` says what the release is built from (`fingerprint_of`). Nothing appears in
-    ``config.output``/releases until every check has passed. Raises CheckFailed, GraphMismatch or
-    ServerUnavailableError.
+    `fingerprint` says what the release is built from (`fingerprint_of`). The release `active` is asked the
+    same questions on the same server, for the gates. With `refreshed` training goes on from there instead of
+    beginning anew. Nothing appears in ``config.output``/releases until every check has passed. Raises
+    CheckFailed, GraphMismatch, ConfigError or ServerUnavailableError.
     """
-    features = Features.of(dataset, config)
-    split = leave_one_out(dataset.interactions)
-    models = train_models(config, split.train_and_validation, features, steps.step)
+    dataset = gathered.dataset
+    interactions = dataset.interactions
+    split = leave_one_out(interactions)
+    if refreshed is None:
+        features = Features.of(dataset, config)
+        models = train_models(config, split.train_and_validation, features, steps.step)
+    else:
+        features = refreshed.features(dataset, config)
+        models = refresh_models(
+            config, refreshed, split.train_and_validation, gathered.gained, features, steps.step
+        )
+    never_met = interactions.popularity() == 0
+    for model in (models.retriever, models.ranker):
+        warm_up_items(model, never_met, split.train_and_validation.popularity())
     folder = config.output / "releases"
     with draft_in(folder) as draft:
         with steps.step("exporting graphs and item arrays"):
@@ -79,42 +97,53 @@ def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps
                 sizes=config.sizes,
             )
             name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
-            manifest = _manifest(name, config, dataset, fingerprint)
+            manifest = _manifest(name, config, gathered, fingerprint, refreshed)
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
-            served, agreement = _serve(config, dataset, split, Release.open(draft), update)
-            trained_on = {
-                "user_features": features.users,
-                "history": last_histories(split.train_and_validation, config.sizes.history),
-            }
-            require_same_inputs(served.stages, trained_on)
+            trial = try_out(
+                Release.open(draft),
+                active,
+                config=config,
+                dataset=dataset,
+                features=features,
+                histories=split.train_and_validation,
+                update=update,
+            )
         with steps.step("baselines and report"):
             baselines = baseline_lists(split.train_and_validation, config.sizes.candidates, config.seed)
+            compared = None
+            if active is not None and trial.active is not None:
+                asked = np.flatnonzero(split.test > 0)
+                wanted = interactions.item_ids[split.test[asked]]
+                pages = trial.active.plain["item_id"][asked]
+                compared = Comparison(active.name, page_ranks(pages, wanted))
             evaluation = Evaluation(
                 release=name,
                 name=config.name,
-                trained_on=TRAINED_ON,
+                trained_on=manifest["trained_on"],
                 seed=config.seed,
                 sizes=config.sizes,
-                n_users=dataset.interactions.n_users,
-                n_items=dataset.interactions.n_items,
-                n_events=dataset.interactions.n_events,
+                n_users=interactions.n_users,
+                n_items=interactions.n_items,
+                n_events=interactions.n_events,
                 data_range=dataset.data_range,
                 targets=split.test,
                 history_lengths=split.train_and_validation.lengths,
-                stages=_stage_lists(dataset, served),
+                stages=stage_lists(dataset, trial.served),
                 baselines=baselines.lists,
                 skipped=baselines.skipped,
                 popularity=split.train_and_validation.popularity(),
                 item_vectors=unit_vectors(models.retriever),
-                page_probability=served.plain["score"],
+                page_probability=trial.served.plain["score"],
                 curves=models.curves,
                 timings=steps.timings,
                 library_versions=library_versions(),
+                questions=question_hashes(split.train_and_validation, split.test),
+                compared=compared,
             )
             metrics = write_report(evaluation, draft / "report")
         manifest["metrics"] = metrics
-        manifest["checks"] = {"served_is_in_process": asdict(agreement)}
+        manifest["checks"] = {"served_is_in_process": asdict(trial.agreement)}
         manifest["files"] = folder_hashes(draft)
         write_manifest(draft, manifest)
         release = folder / name
@@ -123,8 +152,11 @@ def build_release(config: BuildConfig, dataset: Dataset, fingerprint: str, steps
     return release
 
 
-def fingerprint_of(config: BuildConfig) -> str:
-    """What decides a build's outcome: configuration, data, code and library versions, as one hash."""
+def fingerprint_of(config: BuildConfig, *more: str) -> str:
+    """What decides a build's outcome: configuration, data, code and library versions, as one hash.
+
+    `more` is what else does: events of the log, the release that training goes on from.
+    """
     tables = (config.data.events, config.data.items, config.data.users)
     data = [file_hash(table.path) for table in tables if table is not None and table.path.is_file()]
     code = [
@@ -133,8 +165,8 @@ def fingerprint_of(config: BuildConfig) -> str:
         for path in sorted(folder.rglob("*"))
         if path.suffix in {".py", ".pbtxt", ".jinja"}
     ]
-    settings = config.model_dump_json(exclude={"output", "store"})
-    return combined_hash([settings, *data, *code, *map(str, library_versions().items())])
+    settings = config.model_dump_json(exclude={"output", "store", "gates"})
+    return combined_hash([settings, *data, *code, *map(str, library_versions().items()), *more])
 
 
 def find_built(config: BuildConfig, fingerprint: str) -> Path | None:
@@ -145,75 +177,28 @@ def find_built(config: BuildConfig, fingerprint: str) -> Path | None:
     return None
 
 
-def _serve(
-    config: BuildConfig, dataset: Dataset, split: Split, release: Release, update: Update
-) -> tuple[ServedLists, Agreement]:
-    """Every user's lists from a Triton that knows the events before the test, checked against the stages."""
-    history = split.train_and_validation
-    # Beside the draft, so that what a killed build leaves goes with it.
-    with tempfile.TemporaryDirectory(dir=release.path.parent) as temporary:
-        folder = Path(temporary).resolve()
-        url = f"lmdb://{folder / 'store'}"
-        store = open_store(url)
-        fill_store(store, history, dataset.user_features)
-        store.close()
-        # Twenty times the usual patience: a slow disk must not turn a measurement into a degraded answer.
-        options = {"store_url": url, "store_timeout_ms": "1000"}
-        write_served_repository([release.path], release.name, folder / "served", overrides=options)
-        with TritonServer(
-            folder / "served", log=config.output / "triton-build.log", backends=config.output / "backends"
-        ) as server:
-            served = fetch_lists(
-                server.address,
-                release.name,
-                history.user_ids,
-                release.sizes,
-                lambda done, total: update(done, total, "users"),
-            )
-        pipeline = Pipeline.load(release, options)
-        requests = requests_of(history.user_ids, release.sizes, 0.0)
-        pages = [
-            pipeline({name: rows[begin : begin + BATCH] for name, rows in requests.items()})
-            for begin in range(0, history.n_users, BATCH)
-        ]
-    in_process = {name: np.concatenate([page[name] for page in pages]) for name in ("item_id", "score")}
-    agreement = compare_pages(served.plain, in_process)
-    require_agreement("served pages and the stages called in process", agreement)
-    require_agreement(
-        "the ensemble and its stages, asked one by one", compare_pages(served.plain, served.stages)
-    )
-    return served, agreement
-
-
-def _stage_lists(dataset: Dataset, served: ServedLists) -> dict[str, NDArray[np.int32]]:
-    """The served lists as item indices, best first, in the order of the pipeline."""
-    candidate, score = served.stages["candidate"], served.stages["rank_score"]
-    order = np.argsort(-score, axis=1, kind="stable")
-    return {
-        RETRIEVE: candidate,
-        RANK: np.take_along_axis(candidate, order, axis=1),
-        RERANK: _indices(dataset, served.plain["item_id"]),
-        RERANK_DEFAULT: _indices(dataset, served.varied["item_id"]),
-    }
-
-
-def _indices(dataset: Dataset, wire_ids: NDArray[np.int64]) -> NDArray[np.int32]:
-    known = dataset.interactions.item_ids
-    order = np.argsort(known)
-    return order[np.searchsorted(known, wire_ids, sorter=order)].astype(np.int32)
-
-
-def _manifest(name: str, config: BuildConfig, dataset: Dataset, fingerprint: str) -> dict[str, Any]:
+def _manifest(
+    name: str, config: BuildConfig, gathered: Gathered, fingerprint: str, refreshed: Checkpoint | None
+) -> dict[str, Any]:
+    dataset, feedback = gathered.dataset, gathered.feedback
     interactions = dataset.interactions
-    heavy = int(interactions.lengths.argmax())
-    active = np.where(interactions.lengths >= LEAST_EVENTS, interactions.lengths, np.iinfo(np.int64).max)
-    light = int(active.argmin())
+    # Users who are known by name; of pseudonyms and of the log's newcomers there is only the wire id.
+    named = np.array([bool(key) for key in dataset.user_keys])
+    lengths = np.where(named | ~named.any(), interactions.lengths, 0)
+    heavy = int(lengths.argmax())
+    light = int(np.where(lengths >= LEAST_EVENTS, lengths, np.iinfo(np.int64).max).argmin())
+    keys = {row: dataset.user_keys[row] or str(interactions.user_ids[row]) for row in (heavy, light)}
     return {
         "release": name,
         "name": config.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": fingerprint,
         "seed": config.seed,
+        "refreshed_from": refreshed.release.name if refreshed else None,
+        "feedback": None
+        if feedback is None
+        else {"end": feedback.end, "events": len(feedback.fresh), "fresh": int(feedback.fresh.sum())},
+        "forgotten": len(gathered.forgotten),
         "sizes": config.sizes.to_dict(),
         "contract": {
             model.name: {
@@ -222,6 +207,8 @@ def _manifest(name: str, config: BuildConfig, dataset: Dataset, fingerprint: str
             }
             for model in MODELS.values()
         },
+        "config": config.model_dump(mode="json", exclude={"output", "store", "gates"}),
+        "gates": config.gates.model_dump(mode="json"),
         "data": {
             "users": interactions.n_users,
             "items": interactions.n_items,
@@ -229,14 +216,20 @@ def _manifest(name: str, config: BuildConfig, dataset: Dataset, fingerprint: str
             "first": dataset.data_range[0],
             "last": dataset.data_range[1],
         },
-        "trained_on": TRAINED_ON,
+        "trained_on": _trained_on(gathered, refreshed),
         "examples": {
-            "heavy_user": dataset.user_keys[heavy],
+            "heavy_user": keys[heavy],
             "heavy_user_id": int(interactions.user_ids[heavy]),
-            "light_user": dataset.user_keys[light],
+            "light_user": keys[light],
             "session": [dataset.item_keys[item - 1] for item in interactions.user(light)[-3:]],
-            "user_id_kind": dataset.user_id_kind,
+            "user_id_kind": dataset.user_id_kind if named.any() else "integer",
             "item_id_kind": dataset.item_id_kind,
         },
         "libraries": library_versions(),
     }
+
+
+def _trained_on(gathered: Gathered, refreshed: Checkpoint | None) -> str:
+    if refreshed is None:
+        return TRAINED_ON
+    return REFRESHED.format(release=refreshed.release.name, fresh=int(gathered.gained.sum())) + TRAINED_ON

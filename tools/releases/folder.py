@@ -15,8 +15,9 @@ class NoReleaseError(LookupError):
 
 def find_releases(build: Path) -> list[Release]:
     """The finished releases in the folder `build`/releases, oldest first."""
-    manifests = sorted((build / "releases").glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
-    return [Release.open(path.parent.resolve()) for path in manifests]
+    releases = [Release.open(path.parent.resolve()) for path in (build / "releases").glob(f"*/{MANIFEST}")]
+    # By the folder's time, not the manifest's: notes may be added to a manifest later.
+    return sorted(releases, key=lambda release: release.artifacts.stat().st_mtime_ns)
 
 
 def find_release(build: Path, name: str = LATEST) -> Release:

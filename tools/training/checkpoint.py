@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,6 +14,7 @@ from torch import nn
 
 from python_backend.features import FeatureEncoder
 from python_backend.release import Release
+from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError
 from tools.data.dataset import Dataset
 from tools.training.features import Features
@@ -27,7 +29,7 @@ BY_ITEM = frozenset({"items.identity.weight", "bias"})
 Weights = dict[str, NDArray[np.float32]]
 
 
-class NoCheckpointError(LookupError):
+class NoCheckpointError(CheckFailed):
     """A release that holds no weights to go on from."""
 
 
@@ -62,7 +64,9 @@ class Checkpoint:
                 item_ids = items["wire_id"]
             retriever, ranker = (dict(np.load(release.path / FOLDER / name)) for name in (RETRIEVER, RANKER))
         except (OSError, ValueError, KeyError) as error:
-            raise NoCheckpointError(f"release {release.name} holds no weights to go on from: {error}") from error
+            raise NoCheckpointError(
+                f"release {release.name} holds no weights to go on from: {error}"
+            ) from error
         return cls(release, item_ids, retriever, ranker)
 
     def features(self, dataset: Dataset, config: BuildConfig) -> Features:
@@ -93,7 +97,7 @@ class Checkpoint:
         return np.where((self.item_ids[rows] == item_ids) & (item_ids >= 0), rows, 0)
 
     def load_retriever(self, model: Retriever, item_ids: NDArray[np.int64]) -> None:
-        """Give `model`, whose items are `item_ids`, the retriever's weights; new items keep what they have."""
+        """Give `model`, whose items are `item_ids`, the retriever's weights; new items keep theirs."""
         self._load(model, self.retriever, item_ids)
 
     def load_ranker(self, model: Ranker, item_ids: NDArray[np.int64]) -> None:
@@ -123,5 +127,5 @@ class Checkpoint:
         model.load_state_dict(state)
 
 
-def _listed(fields: list[tuple[str, str]]) -> str:
+def _listed(fields: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in fields) or "no features"

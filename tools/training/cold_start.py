@@ -1,11 +1,12 @@
 """Vectors for items that nobody has met yet, from their features.
 
-An item's vector is an embedding of its id plus what its features say (`ItemEncoder`). Training never shows an
-item without events as an answer, only as a wrong one, so its id embedding holds nothing but the wish not to be
-found. Here it gets the id embedding that items with such features have: a ridge regression from feature
-vectors to id embeddings, learned from the items with events (mapping content to collaborative factors: van den
-Oord et al. 2013, https://papers.nips.cc/paper/5004; Gantner et al. 2010,
-https://ieeexplore.ieee.org/document/5693971).
+An item's vector is an embedding of its id plus what its features say (`ItemEncoder`). Training never shows
+an item without events as an answer, only as a wrong one, so its id embedding holds nothing but the wish not
+to be found. Here it gets the id embedding that items with such features have: a ridge regression from feature
+vectors to id embeddings (mapping content to collaborative factors: van den Oord et al. 2013,
+https://papers.nips.cc/paper/5004; Gantner et al. 2010, https://ieeexplore.ieee.org/document/5693971). It is
+learned from the items with events, each as often as it was met: a new item is taken for the item of an
+average event, not for one of the many that hardly anybody meets.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
 
 RIDGE = 10.0
-"""In events: an item's weight in the regression is the number of its events; this much pulls to the mean."""
+"""In events: an item's weight in the regression is how often it was met; this much pulls to the mean."""
 
 
 @torch.no_grad()
@@ -37,7 +38,9 @@ def warm_up_items(model: Retriever | Ranker, cold: NDArray[np.bool_], popularity
     wanted = [model.items.identity.weight.double().numpy()]
     if isinstance(model, Retriever):
         wanted.append(model.bias.double().numpy()[:, None])
-    predicted = _predict(features, np.hstack(wanted), known, np.sqrt(popularity[known]), np.flatnonzero(cold))
+    predicted = _predict(
+        features, np.hstack(wanted), known, popularity[known].astype(np.float64), np.flatnonzero(cold)
+    )
     rows = torch.from_numpy(np.flatnonzero(cold))
     width = model.items.identity.weight.shape[1]
     model.items.identity.weight[rows] = torch.from_numpy(predicted[:, :width]).float()

@@ -28,6 +28,7 @@ def train_ranker(
     history: int,
     seed: int,
     neighbours: Neighbours | None = None,
+    start: Ranker | None = None,
     validation: RankingExamples | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> tuple[Ranker, list[dict[str, float]]]:
@@ -35,12 +36,13 @@ def train_ranker(
 
     Of an example's candidates the best third of `config.negatives` are always compared, the rest is drawn
     from the others; their logits are raised by the log of how many each stands for, so that the loss
-    estimates the softmax over all candidates. `validation` is only measured. Where no next item was
+    estimates the softmax over all candidates. Training begins with a new model that rests on `neighbours`, or
+    goes on with `start`, which is changed. `validation` is only measured. Where no next item was
     retrieved there is nothing to learn, and the ranker keeps the retrieval order.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    model = Ranker(config, features, history, neighbours)
+    model = start or Ranker(config, features, history, neighbours)
     rows = np.flatnonzero(examples.targets >= 0)
     if not len(rows):
         return model.eval(), []

@@ -60,18 +60,20 @@ def train_retriever(
     *,
     history: int,
     seed: int,
+    start: Retriever | None = None,
     validation: HeldOut | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> tuple[Retriever, list[dict[str, float]]]:
     """Train on every event of `interactions`; return the model and a row per epoch for the curves.
 
-    `validation` is only measured, every fifth epoch and at the end; without any target it is left out.
+    Training begins with a new model, or goes on with `start`, which is changed. `validation` is only
+    measured, every fifth epoch and at the end; without any target it is left out.
     """
     if validation is not None and not validation.targets.any():
         validation = None
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    model = Retriever(config, features, history)
+    model = start or Retriever(config, features, history)
     loss_of = _choose_loss(interactions, config)
     steps = sum(1 for _ in _batches(interactions, config, history, np.random.default_rng(seed)))
     optimisation = Optimisation(

@@ -1,0 +1,124 @@
+"""A draft on a real Triton, before it gets a name: what it answers, and whether that is right."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from python_backend.pipeline import Pipeline
+from python_backend.release import Release
+from python_backend.stores import open_store
+from tools.checks import Agreement, compare_pages, require_agreement, require_same_inputs
+from tools.config.build import BuildConfig
+from tools.data.dataset import Dataset
+from tools.data.interactions import Interactions
+from tools.data.store import fill_store
+from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE
+from tools.evaluation.served import BATCH, Pages, ServedLists, fetch_lists, fetch_pages, requests_of
+from tools.progress import Update
+from tools.releases.golden import golden_sessions, write_golden
+from tools.serving.repository import write_served_repository
+from tools.serving.server import TritonServer
+from tools.training.features import Features
+from tools.training.windows import last_histories
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a draft answered to every user of the data.
+
+    Attributes:
+        served: its lists.
+        agreement: how they agree with those of the stages in this process.
+        active: the pages of the release that it would replace, where there is one, from the same store.
+    """
+
+    served: ServedLists
+    agreement: Agreement
+    active: Pages | None
+
+
+def try_out(
+    draft: Release,
+    active: Release | None,
+    *,
+    config: BuildConfig,
+    dataset: Dataset,
+    features: Features,
+    histories: Interactions,
+    update: Update,
+) -> Trial:
+    """Serve `draft`, and `active` beside it, from a store that knows `histories` alone; ask for every user.
+
+    Writes the draft's golden requests. Raises CheckFailed where it answers otherwise than its stages do in
+    this process, or from other inputs than it was trained on, and ServerUnavailableError.
+    """
+    # Beside the draft, so that what a killed build leaves goes with it.
+    with tempfile.TemporaryDirectory(dir=draft.path.parent) as temporary:
+        folder = Path(temporary).resolve()
+        url = f"lmdb://{folder / 'store'}"
+        store = open_store(url)
+        fill_store(store, histories, dataset.user_features)
+        store.close()
+        # Twenty times the usual patience: a slow disk must not turn a measurement into a degraded answer.
+        options = {"store_url": url, "store_timeout_ms": "1000"}
+        releases = [draft] if active is None else [draft, active]
+        write_served_repository(
+            [release.path for release in releases], draft.name, folder / "served", overrides=options
+        )
+        users, total = histories.user_ids, len(releases) * histories.n_users
+        with TritonServer(
+            folder / "served", log=config.output / "triton-build.log", backends=config.output / "backends"
+        ) as server:
+            served = fetch_lists(
+                server.address, draft.name, users, draft.sizes, lambda done, _: update(done, total, "users")
+            )
+            pages = None
+            if active is not None:
+                pages = fetch_pages(
+                    server.address,
+                    active.name,
+                    users,
+                    active.sizes,
+                    lambda done, _: update(len(users) + done, total, "users"),
+                )
+            with server.client() as client:
+                write_golden(draft.path, client, draft, golden_sessions(histories))
+        pipeline = Pipeline.load(draft, options)
+        requests = requests_of(users, draft.sizes, 0.0)
+        parts = [
+            pipeline({name: rows[begin : begin + BATCH] for name, rows in requests.items()})
+            for begin in range(0, histories.n_users, BATCH)
+        ]
+    in_process = {name: np.concatenate([part[name] for part in parts]) for name in ("item_id", "score")}
+    agreement = compare_pages(served.plain, in_process)
+    require_agreement("served pages and the stages called in process", agreement)
+    require_agreement(
+        "the ensemble and its stages, asked one by one", compare_pages(served.plain, served.stages)
+    )
+    history = last_histories(histories, draft.sizes.history)
+    require_same_inputs(served.stages, {"user_features": features.users, "history": history})
+    return Trial(served, agreement, pages)
+
+
+def stage_lists(dataset: Dataset, served: ServedLists) -> dict[str, NDArray[np.int32]]:
+    """The served lists as item indices, best first, in the order of the pipeline."""
+    candidate, score = served.stages["candidate"], served.stages["rank_score"]
+    order = np.argsort(-score, axis=1, kind="stable")
+    return {
+        RETRIEVE: candidate,
+        RANK: np.take_along_axis(candidate, order, axis=1),
+        RERANK: _indices(dataset, served.plain["item_id"]),
+        RERANK_DEFAULT: _indices(dataset, served.varied["item_id"]),
+    }
+
+
+def _indices(dataset: Dataset, wire_ids: NDArray[np.int64]) -> NDArray[Any]:
+    known = dataset.interactions.item_ids
+    order = np.argsort(known)
+    return order[np.searchsorted(known, wire_ids, sorter=order)].astype(np.int32)
