@@ -25,6 +25,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonrec_client.contract import MODELS, RECOMMEND, Sizes
+from tritonrec_client.experiment import arm_model
 
 from python_backend.release import Release
 
@@ -35,7 +36,6 @@ CONFIG = "config.pbtxt"
 OVERRIDES = "overrides.json"
 GENERATED = "# Written by tools/serving/repository.py from model_repository/; edits are lost.\n\n"
 RELEASE_MODEL = re.compile(r"(?P<model>[a-z_]+)_(?P<release>[0-9a-f]{12})")
-ARM = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class RepositoryError(ValueError):
@@ -134,19 +134,19 @@ def write_served_repository(
 
 def alias_of(arm: str) -> str:
     """The name of an arm's ensemble. Raises RepositoryError where `arm` is not allowed as a name."""
-    if not ARM.fullmatch(arm) or RELEASE_MODEL.fullmatch(f"{RECOMMEND.name}_{arm}"):
-        raise RepositoryError(
-            f"arm {arm!r}: allowed are a lower-case letter and up to 31 lower-case letters, digits and _,"
-            " but nothing that ends like a release's name"
-        )
-    return f"{RECOMMEND.name}_{arm}"
+    try:
+        return arm_model(arm)
+    except ValueError as error:
+        raise RepositoryError(str(error)) from None
 
 
 def arm_of(alias: str) -> str | None:
     """The arm whose ensemble is called `alias`; None where that is not the name of an arm's ensemble."""
     prefix, _, arm = alias.partition("_")
-    is_arm = prefix == RECOMMEND.name and ARM.fullmatch(arm) and not RELEASE_MODEL.fullmatch(alias)
-    return arm if is_arm else None
+    try:
+        return arm if prefix == RECOMMEND.name and alias_of(arm) else None
+    except RepositoryError:
+        return None
 
 
 def stages_of(release: Release) -> list[str]:
