@@ -13,7 +13,8 @@ from tritonrec_client.contract import release_from_wire
 
 from tools.serving.server import ask_anonymously
 
-READY = "READY"
+NOT_LOADED = {"", "UNAVAILABLE"}
+"""States of models that were never loaded, failed to load, or are unloaded."""
 SHORT = 5.0
 """Seconds that an answer may take which needs no work."""
 UNLOAD_TIMEOUT = 60.0
@@ -53,12 +54,16 @@ class ModelControl:
         self.client.load_model(model)
 
     def unload(self, models: Iterable[str]) -> None:
-        """Unload `models` one after the other and wait until they are gone."""
-        for model in models:
+        """Unload `models`, in this order, and wait until they are gone."""
+        going = list(models)
+        for model in going:
             self.client.unload_model(model)
-            deadline = time.monotonic() + UNLOAD_TIMEOUT
-            while self.states().get(model, "") in {READY, "UNLOADING"} and time.monotonic() < deadline:
-                time.sleep(0.05)
+        deadline = time.monotonic() + UNLOAD_TIMEOUT
+        while time.monotonic() < deadline:
+            states = self.states()
+            if all(states.get(model, "") in NOT_LOADED for model in going):
+                return
+            time.sleep(0.05)
 
     def releases_answering(self, model: str) -> set[str]:
         """The releases of the stages that answered a request to the ensemble `model`, if it was answered."""

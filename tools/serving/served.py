@@ -11,6 +11,7 @@ from pathlib import Path
 from tritonrec_client.contract import RECOMMEND
 
 from python_backend.release import Release
+from tools.releases.folder import NoReleaseError
 from tools.serving.repository import (
     CONFIG,
     RELEASE_MODEL,
@@ -23,6 +24,25 @@ from tools.serving.repository import (
     write_release,
     write_standalone_models,
 )
+
+PROBE = "probe_"
+
+
+def release_in(model: str) -> str | None:
+    """The release whose own model is called `model`; None where that is no name of such a model."""
+    match = RELEASE_MODEL.fullmatch(model)
+    return match["release"] if match else None
+
+
+def open_release(build: Path, name: str) -> Release:
+    """The release called `name` of `build`, whatever the others there are like.
+
+    Raises NoReleaseError where there is none, and ValueError where its manifest cannot be read.
+    """
+    try:
+        return Release.open((build / "releases" / name).resolve())
+    except FileNotFoundError as error:
+        raise NoReleaseError(f"no release {name} in {build / 'releases'}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +68,18 @@ class ServedRepository:
 
     @property
     def releases(self) -> set[str]:
-        """The names of the releases of which there is at least one model."""
-        names = (RELEASE_MODEL.fullmatch(path.name) for path in self.folder.glob("*"))
-        return {name["release"] for name in names if name}
+        """The names of the releases of which there is at least one model of their own."""
+        return {release for path in self.folder.glob("*") if (release := release_in(path.name))}
 
-    def code_of(self, model: str) -> Path | None:
-        """The folder of the release that runs the model `model`; None where there is no such model."""
-        path = self.folder / model / CONFIG
-        if not path.is_file():
-            return None
-        return Path(read_config(path).parameters["release_dir"].string_value)
+    @property
+    def standalone(self) -> dict[str, Path]:
+        """The folder of the release that runs each model which is no part of an ensemble, by the model."""
+        found = {}
+        for path in sorted(self.folder.glob(f"*/{CONFIG}")):
+            parameters = read_config(path).parameters
+            if not RELEASE_MODEL.fullmatch(path.parent.name) and "release_dir" in parameters:
+                found[path.parent.name] = Path(parameters["release_dir"].string_value)
+        return found
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -68,9 +90,9 @@ class ServedRepository:
         """Write the models of `release` under its own names. Raises RepositoryError."""
         self._put(lambda fresh: write_release(release, fresh, self.overrides))
 
-    def put_ensemble(self, release: Release, name: str) -> None:
-        """Write the ensemble `name`, over the stages of `release`; one that is there changes in one step."""
-        self._put(lambda fresh: write_ensemble(release, name, fresh))
+    def put_ensemble(self, release: Release, name: str) -> bool:
+        """Write the ensemble `name` over the stages of `release`, in one step; whether anything changed."""
+        return bool(self._put(lambda fresh: write_ensemble(release, name, fresh)))
 
     def put_standalone_models(self, release: Release) -> list[str]:
         """Write the models of `release` that stand alone; the names of those that changed."""
@@ -86,15 +108,15 @@ class ServedRepository:
                 path.rename(gone / model)
                 shutil.rmtree(gone)
 
-    def models_of(self, release: str) -> list[str]:
-        """The names of the models of the release called `release`, its ensemble first."""
-        names = [path.name for path in self.folder.glob(f"*_{release}") if RELEASE_MODEL.fullmatch(path.name)]
-        return sorted(names, key=lambda name: (not name.startswith(RECOMMEND.name), name))
+    def put_probe(self) -> str:
+        """Make an empty folder in the repository, for a server to list; its name, to be removed."""
+        return Path(tempfile.mkdtemp(prefix=PROBE, dir=self.folder)).name
 
     def tidy(self) -> None:
         """Remove what was left half-written by somebody who was killed. To be called under the lock."""
         for path in self.folder.parent.glob(f"{self._prefix}*"):
             shutil.rmtree(path, ignore_errors=True)
+        self.remove(*(path.name for path in self.folder.glob(f"{PROBE}*")))
 
     @property
     def _prefix(self) -> str:
@@ -115,7 +137,7 @@ class ServedRepository:
         if not path.is_file():
             return None
         steps = [step.model_name for step in read_config(path).ensemble_scheduling.step]
-        names = {match["release"] for match in map(RELEASE_MODEL.fullmatch, steps) if match}
-        if len(names) != 1:
+        names = {release_in(step) for step in steps}
+        if len(names) != 1 or None in names:
             raise RepositoryError(f"{path}: its steps are {', '.join(steps)}; they must be one release's")
         return names.pop()
