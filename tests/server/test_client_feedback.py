@@ -43,7 +43,7 @@ pytestmark = pytest.mark.server
 SOME_TIME = Timeout(total=20.0)
 """Generous, because the machine that runs the tests may be busy: no test here is about speed."""
 KEY = bytes(range(32))
-EXPERIMENT = Experiment("tiny", (Arm("control", "0" * 12, 0.5), Arm("challenger", "1" * 12, 0.5)))
+EXPERIMENT = Experiment("tiny", (Arm("control", "0" * 12, 0.5), Arm("challenger-2", "1" * 12, 0.5)))
 """Both arms are served by the tiny release, the only one that there is."""
 
 
@@ -240,10 +240,10 @@ def test_an_experiment_shows_each_user_the_arm_s_pages_and_ends_without_a_failur
         ThreadPoolExecutor(4) as pool,
     ):
         arms = [EXPERIMENT.arm_of(user) for user in users]
-        assert set(arms) == {"control", "challenger"}
+        assert set(arms) == {"control", "challenger-2"}
         assert [page.arm for page in client.recommend_many(requests)] == [*arms, None]
         asked = [pool.submit(client.recommend, user) for user in users * 20]
-        control.unload_model(arm_model("challenger"))
+        control.unload_model(arm_model("challenger-2"))
         assert all(future.result().items for future in asked)
         expected = ["control" if arm == "control" else None for arm in arms]
         assert [client.recommend(user).arm for user in users] == expected
