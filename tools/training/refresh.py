@@ -18,7 +18,7 @@ from tools.training.checkpoint import Checkpoint
 from tools.training.cold_start import warm_up_items
 from tools.training.evidence import Evidence, Neighbours
 from tools.training.features import Features
-from tools.training.models import Models, Step
+from tools.training.models import Curve, Models, Step
 from tools.training.rank_training import train_ranker
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever, train_retriever
@@ -47,39 +47,44 @@ def refresh_models(
     unknown = checkpoint.rows_of(interactions.item_ids) == 0
     for model in (retriever, ranker):
         warm_up_items(model, unknown, older.popularity())
+    ranker_curve: Curve = []
+    retriever_curve: Curve = []
+    slowly = {"learning_rate": config.refresh.learning_rate}
     with step("training the ranker on what is new") as update:
-        place = np.arange(interactions.n_events) - np.repeat(interactions.offsets[1:], interactions.lengths)
-        examples = retrieved_examples(
-            retriever,
-            interactions,
-            features,
-            np.flatnonzero(place >= -np.repeat(gained, interactions.lengths)),
-            history=history,
-            candidates=config.sizes.candidates,
-        )
-        slowly = {"learning_rate": config.refresh.learning_rate, "epochs": 1}
-        ranker, ranker_curve = train_ranker(
-            examples,
-            features,
-            config.rank.model_copy(update=slowly),
-            history=history,
-            seed=seed,
-            start=ranker,
-            progress=update,
-        )
+        if gained.any():
+            place = np.arange(interactions.n_events) - np.repeat(
+                interactions.offsets[1:], interactions.lengths
+            )
+            examples = retrieved_examples(
+                retriever,
+                interactions,
+                features,
+                np.flatnonzero(place >= -np.repeat(gained, interactions.lengths)),
+                history=history,
+                candidates=config.sizes.candidates,
+            )
+            ranker, ranker_curve = train_ranker(
+                examples,
+                features,
+                config.rank.model_copy(update={**slowly, "epochs": 1}),
+                history=history,
+                seed=seed,
+                start=ranker,
+                progress=update,
+            )
         ranker.evidence = Evidence(Neighbours.of(interactions, config.rank.neighbours))
     with step("training the retriever on what is new") as update:
-        slowly["epochs"] = config.refresh.epochs
-        retriever, retriever_curve = train_retriever(
-            _with_replay(interactions, gained > 0, config.refresh.replay, seed),
-            features,
-            config.retrieve.model_copy(update=slowly),
-            history=history,
-            seed=seed,
-            start=retriever,
-            progress=update,
-        )
-    return Models(retriever, ranker, {"retriever": retriever_curve, "ranker": ranker_curve})
+        if gained.any():
+            retriever, retriever_curve = train_retriever(
+                _with_replay(interactions, gained > 0, config.refresh.replay, seed),
+                features,
+                config.retrieve.model_copy(update={**slowly, "epochs": config.refresh.epochs}),
+                history=history,
+                seed=seed,
+                start=retriever,
+                progress=update,
+            )
+    return Models(retriever.eval(), ranker.eval(), {"retriever": retriever_curve, "ranker": ranker_curve})
 
 
 def _with_replay(
