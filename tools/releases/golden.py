@@ -205,7 +205,7 @@ def _difference(expected: Tensors, found: Tensors, row: int) -> str | None:
     for items, score in _LISTS.items():
         if items in expected:
             names = [name for name in (items, score, "reason") if name in expected]
-            problem = _list_difference({name: (expected[name][row], found[name][row]) for name in names})
+            problem = list_difference({name: (expected[name][row], found[name][row]) for name in names})
             if problem:
                 return problem
             pending = {name: None for name in pending if name not in names}
@@ -218,7 +218,7 @@ def _difference(expected: Tensors, found: Tensors, row: int) -> str | None:
     return None
 
 
-def _list_difference(lists: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> str | None:
+def list_difference(lists: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> str | None:
     """How two lists differ: each name's array ``[width]`` as it was and as it is now.
 
     Places may swap between scores within the tolerance. For the same reason an item may fall off the end of

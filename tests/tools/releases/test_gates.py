@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tritonrec_client.contract import Sizes
 
+from python_backend.release import Release
+from tools.checks import CheckFailed
 from tools.config.gates import Gate, GatesConfig
 from tools.evaluation.comparison import write_comparison
 from tools.evaluation.evaluation import RERANK
 from tools.evaluation.metrics import ABSENT, Ints
-from tools.releases.gates import judge
+from tools.releases.gates import judge, judge_release
 
 USERS = 900
 QUESTIONS = np.random.default_rng(5).integers(2**63 - 1, size=USERS)
@@ -193,3 +196,20 @@ def test_gates_that_demand_nothing_are_passed(make: Make, tmp_path: Path) -> Non
     judgement = judge(tmp_path / "nowhere", tmp_path / "old", gates)
     assert judgement.passed
     assert judgement.table() == "release nowhere: [gates] demands nothing"
+
+
+def test_a_release_is_judged_by_the_gates_that_it_was_built_with(make: Make) -> None:
+    folder = make("0123456789ab", ranks_of(0.4, 1))
+    manifest = {"release": folder.name, "sizes": Sizes().to_dict()}
+    for gates, passed in ((None, True), ({"ndcg_10": {"least": 0.9}}, False), ({"ndcg_10": {}}, True)):
+        content = manifest if gates is None else {**manifest, "gates": gates}
+        (folder / "manifest.json").write_text(json.dumps(content))
+        assert judge_release(Release.open(folder), None).passed is passed
+
+
+def test_gates_of_a_manifest_that_cannot_be_read_are_said(make: Make) -> None:
+    folder = make("0123456789ab", ranks_of(0.4, 1))
+    content = {"release": folder.name, "sizes": Sizes().to_dict(), "gates": {"ndcg_10": {"least": "much"}}}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(CheckFailed, match=r"manifest.json: gates: (.|\n)*ndcg_10.least"):
+        judge_release(Release.open(folder), None)

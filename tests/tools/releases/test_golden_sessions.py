@@ -12,7 +12,11 @@ from toy_release import make_release
 from python_backend.release import Release
 from tools.checks import CheckFailed
 from tools.data.interactions import Interactions
-from tools.releases.golden import FREQUENT, GOLDEN, check_golden, golden_sessions
+from tools.releases.golden import FREQUENT, GOLDEN, check_golden, golden_sessions, list_difference
+
+ROUNDING = 2e-6
+"""What another processor may make of a score; other kernels on this one differ by up to 6e-7."""
+LIST = {"item_id": [7, 5, 9, 4], "score": [0.5, 0.5 - ROUNDING, 0.2, 0.1], "reason": [1, 3, 1, 1]}
 
 
 def people(*histories: list[int], n_items: int = 9) -> Interactions:
@@ -84,3 +88,32 @@ def test_a_file_without_a_tensor_is_refused(release: Release) -> None:
     np.savez(release.path / GOLDEN, **{"inputs/user_id": np.zeros((1, 1), np.int64)})
     with pytest.raises(CheckFailed, match="cannot be read"):
         check(release)
+
+
+# What counts as the same list.
+
+
+def difference(**now: list[float]) -> str | None:
+    return list_difference(
+        {name: (np.array(was), np.array(now.get(name, was))) for name, was in LIST.items()}
+    )
+
+
+def test_scores_may_differ_by_rounding_and_by_no_more() -> None:
+    assert difference(score=[score + ROUNDING for score in LIST["score"]]) is None
+    assert difference(score=[0.5, 0.5, 0.2, 0.1001]) == "score[3] is 0.1001; it was 0.1"
+    assert difference(score=[0.5, 0.5, 0.2, float("nan")]) == "score[3] is nan; it was 0.1"
+
+
+def test_items_may_swap_places_where_their_scores_are_that_close() -> None:
+    assert difference(item_id=[5, 7, 9, 4], reason=[3, 1, 1, 1]) is None
+    assert difference(item_id=[7, 9, 5, 4], reason=[1, 1, 3, 1]) == "item_id[1] is 9; it was 5"
+
+
+def test_a_reason_stays_with_its_item() -> None:
+    assert difference(item_id=[5, 7, 9, 4]) == "reason of item 5 is 1; it was 3"
+
+
+def test_only_the_end_of_a_list_may_hold_another_item() -> None:
+    assert difference(item_id=[7, 5, 9, 8]) is None  # as good as the one that was last
+    assert difference(item_id=[7, 5, 8, 4]) == "item_id[2] is 8; it was 9"
