@@ -1,4 +1,7 @@
-"""Serve a release on this machine with the Triton server from the wheel `nvidia-pytriton`."""
+"""Serve the active release on this machine with the Triton server from the wheel `nvidia-pytriton`.
+
+The active release is the one that served last (see tools/release.py); at the first start, the newest.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from python_backend.release import Release
-from tools.releases.manifest import read_manifest
 from tools.releases.folder import LATEST, NoReleaseError, find_release
+from tools.releases.manifest import read_manifest
+from tools.serving.history import Activation, note_activation
+from tools.serving.lock import Busy, exclusively
 from tools.serving.repository import RepositoryError, write_served_repository
+from tools.serving.served import ServedRepository, open_release
 from tools.serving.server import Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
@@ -23,6 +29,7 @@ OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
 EXAMPLES = """\
 examples:
   python tools/serve.py
+  python tools/serve.py --release latest
   python tools/serve.py --release 3f9a0c51d2e7 --store redis://localhost:6379/0
   python tools/serve.py --rules rules.toml --grpc-port 9001 --http-port 9000 --metrics-port 9002
 
@@ -30,21 +37,29 @@ exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the server could not start or die
 """
 
 
+LOCK_PATIENCE = 60.0
+"""Seconds that a start waits for somebody who is changing the served repository."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM; the exit status."""
     options = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    build = options.build.resolve()
+    server = None
     try:
-        server = _server(options)
-    except (NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
-        return _complain(error, BAD_USAGE)
-    try:
-        server.start()
-        print(_invitation(server, options), flush=True)
+        # Nobody switches anything before the server is there.
+        with exclusively(build / "served", wait=LOCK_PATIENCE, say=print):
+            release = _write_repository(build, options)
+            server = _server(build, options)
+            server.start()
+        print(_invitation(server, build, release), flush=True)
         reason = server.wait()
         return _complain(f"{reason}; see {server.log}", SERVER_TROUBLE)
-    except ServerUnavailableError as error:
+    except (NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
+        return _complain(error, BAD_USAGE)
+    except (Busy, ServerUnavailableError) as error:
         return _complain(error, SERVER_TROUBLE)
     except KeyboardInterrupt:
         print("stopping", flush=True)
@@ -53,21 +68,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A second Ctrl-C would leave stages behind; stopping takes seconds at most.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        server.stop()
+        if server is not None:
+            server.stop()
 
 
-def _server(options: argparse.Namespace) -> TritonServer:
-    """The server for `options`, its repository written, not yet started."""
-    build = options.build.resolve()
-    release = find_release(build, options.release)
+def _write_repository(build: Path, options: argparse.Namespace) -> Release:
+    """Write what is to be served, whatever a killed activation left there; the active release."""
+    served = ServedRepository(build / "served")
+    served.tidy()
+    active = served.active
+    release = _release(build, options.release, active)
     overrides = {"store_url": options.store or f"lmdb://{build / 'store'}"}
     if options.rules:
         overrides["rules_file"] = str(options.rules.resolve(strict=True))
-    repository = build / "served"
-    write_served_repository([release.path], release.name, repository, overrides=overrides)
+    arms = {}
+    for arm, name in served.arms.items():
+        try:
+            arms[arm] = open_release(build, name)
+        except NoReleaseError as error:
+            print(f"arm {arm} ends: {error}", flush=True)
+    paths = {each.name: each.path for each in (release, *arms.values())}
+    names = {arm: each.name for arm, each in arms.items()}
+    write_served_repository([*paths.values()], release.name, served.folder, overrides=overrides, arms=names)
+    note_activation(build, Activation(release.name, active, "serve"))
     print(f"starting Triton with release {release.name}, users from {overrides['store_url']}", flush=True)
+    if names:
+        print("an experiment is running: " + ", ".join(f"{arm} is {name}" for arm, name in names.items()))
+    return release
+
+
+def _release(build: Path, wanted: str | None, active: str | None) -> Release:
+    """The release `wanted`, else the active one if it is still there, else the newest."""
+    if wanted is not None:
+        return find_release(build, wanted)
+    if active is not None:
+        try:
+            return open_release(build, active)
+        except NoReleaseError as error:
+            print(f"the active release is gone ({error}); serving the newest", flush=True)
+    return find_release(build)
+
+
+def _server(build: Path, options: argparse.Namespace) -> TritonServer:
     return TritonServer(
-        repository,
+        build / "served",
         log=build / "triton.log",
         backends=build / "backends",
         ports=Ports(options.grpc_port, options.http_port, options.metrics_port),
@@ -75,15 +119,19 @@ def _server(options: argparse.Namespace) -> TritonServer:
     )
 
 
-def _invitation(server: TritonServer, options: argparse.Namespace) -> str:
-    release = find_release(options.build, options.release)
+def _invitation(server: TritonServer, build: Path, release: Release) -> str:
     items = release.artifacts / "items.tsv"
-    return (
+    lines = [
         f"serving `recommend`: gRPC {server.address}, HTTP port {server.ports.http},"
-        f" metrics port {server.ports.metrics}; log {server.log}\n"
-        f"ask it:  {_client()} recommend --address {server.address} {_user(release)} --items {items}\n"
-        "stop it: Ctrl-C"
-    )
+        f" metrics port {server.ports.metrics}; log {server.log}",
+        f"ask it:  {_client()} recommend --address {server.address} {_user(release)} --items {items}",
+        "stop it: Ctrl-C",
+    ]
+    newest = find_release(build).name
+    if newest != release.name:
+        switch = f"python tools/release.py activate {newest} --build {build} --address {server.address}"
+        lines.insert(1, f"release {newest} is newer; switch to it with: {switch}")
+    return "\n".join(lines)
 
 
 def _client() -> str:
@@ -109,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--release", default=LATEST, metavar="NAME", help="its 12 hexadecimal digits (default: the newest)"
+        "--release",
+        metavar="NAME",
+        help=f"its 12 hexadecimal digits or {LATEST} (default: the active one)",
     )
     parser.add_argument(
         "--build", type=Path, default=Path("build"), metavar="DIR", help="where releases are (default: build)"

@@ -63,6 +63,7 @@ def make_release(build: Path, name: str = RELEASE) -> Path:
     path = build / "releases" / name
     path.mkdir(parents=True)
     (path / "manifest.json").write_text(json.dumps({"release": name, "sizes": SIZES.to_dict()}))
+    (path / "artifacts").mkdir()
     write_release_models(SIZES, path / "models")
     shutil.copytree(ROOT / "clients" / "tritonrec_client", path / "code" / "tritonrec_client")
     code = path / "code" / "python_backend"

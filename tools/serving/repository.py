@@ -159,9 +159,7 @@ def standalone_models_of(release: Release) -> list[str]:
     """The names of a release's models that are no part of its ensemble: those that write."""
     inside = {RECOMMEND.name, *stages_of(release)}
     names = sorted(path.parent.name for path in (release.path / "models").glob(f"*/{CONFIG}"))
-    # Its code must know the model, too.
-    code = (release.path / "code" / "python_backend" / "pipeline.py").read_text(encoding="utf-8")
-    return [name for name in names if name not in inside and f'"{name}"' in code]
+    return [name for name in names if name not in inside]
 
 
 def _parameters(release: Release) -> set[str]:
