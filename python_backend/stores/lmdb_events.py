@@ -69,11 +69,11 @@ class LmdbEventLog(EventLog):
                     found.append((key, data))
             return found
 
-        pairs = self._read(look, [])
+        pairs = self._read(look) or []
         return [(str(int.from_bytes(key[1:], "big")), decode_event(data)) for key, data in pairs]
 
     def end(self) -> str:
-        newest = self._read(lambda transaction: transaction.get(NEWEST), None)
+        newest = self._read(lambda transaction: transaction.get(NEWEST))
         return "" if newest is None else str(int.from_bytes(newest, "big"))
 
     def forget(self, user_ids: Sequence[int]) -> list[bool]:
@@ -86,12 +86,8 @@ class LmdbEventLog(EventLog):
         return self._folder.write(change) if keys else []
 
     def forgotten(self) -> dict[int, int]:
-        pairs = self._read(lambda transaction: list(_pairs_from(transaction, FORGOTTEN, FORGOTTEN)), [])
+        pairs = self._read(lambda transaction: list(_pairs_from(transaction, FORGOTTEN, FORGOTTEN))) or []
         return {int.from_bytes(key[1:], "big"): int.from_bytes(data, "big") for key, data in pairs}
-
-    def _read(self, look: Callable[[Transaction], Result], nothing: Result) -> Result:
-        """What `look` finds; `nothing` in a folder that nobody has written to yet, which is an empty log."""
-        return self._folder.read(look) if self._folder.exists else nothing
 
     def reapply(self, user_ids: Iterable[int], *, anew: bool = False) -> None:
         keys = [user_key(checked(user_id)) for user_id in user_ids]
@@ -111,6 +107,10 @@ class LmdbEventLog(EventLog):
 
     def close(self) -> None:
         self._folder.close()
+
+    def _read(self, look: Callable[[Transaction], Result]) -> Result | None:
+        """What `look` finds; None in a folder that nobody has written to yet, which is an empty log."""
+        return self._folder.read(look) if self._folder.exists else None
 
     def _record(self, transaction: Transaction, events: Sequence[UserEvent]) -> list[Acknowledgement]:
         newest = int.from_bytes(transaction.get(NEWEST, b""), "big")
