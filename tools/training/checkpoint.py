@@ -111,7 +111,7 @@ class Checkpoint:
         problems = sorted(weights.keys() ^ state.keys())
         for name in weights.keys() & state.keys():
             weight = torch.from_numpy(weights[name])
-            if name in BY_ITEM:
+            if name in BY_ITEM and weight.shape[1:] == state[name].shape[1:]:
                 state[name][known] = weight[rows[known]]
             elif weight.shape == state[name].shape:
                 state[name] = weight

@@ -63,6 +63,7 @@ def _predict(
     gram = (x * weight[:, None]).T @ x
     # Relative to the features' own spread, so that it means the same for every width and scale.
     gram += RIDGE * np.trace(gram) / total / len(gram) * np.eye(len(gram))
-    coefficients = np.linalg.solve(gram, (x * weight[:, None]).T @ y)
+    # Least squares: without any features there is nothing to solve, and the answer is the mean.
+    coefficients = np.linalg.lstsq(gram, (x * weight[:, None]).T @ y, rcond=None)[0]
     answer: NDArray[np.float64] = (features[asked] - feature_mean) @ coefficients + wanted_mean
     return answer
