@@ -13,8 +13,8 @@ from rich.console import Console
 from tritonrec_client import Client, Item, Request, format_page, read_items
 from tritonrec_client.contract import RECOMMEND, STAGES
 
-from tools.releases.manifest import read_manifest
 from tools.releases.folder import NoReleaseError, find_release
+from tools.releases.manifest import read_manifest
 from tools.serving.repository import write_served_repository
 from tools.serving.server import Statistics, TritonServer
 from tools.serving.wheel import ServerUnavailableError
