@@ -22,16 +22,22 @@ PAST = [(100, 1), (101, 3)]
 
 
 @pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
-    yield server.url
+    yield server
     server.kill()
 
 
 @pytest.fixture(params=["lmdb", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"lmdb://{tmp_path}" if request.param == "lmdb" else request.getfixturevalue("redis_url")
+    """The URL of an empty store, of each kind in turn."""
+    if request.param == "lmdb":
+        return f"lmdb://{tmp_path}"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    with server.client() as client:
+        client.flushall()
+    return server.url
 
 
 @pytest.fixture
