@@ -80,7 +80,9 @@ class Environment:
                     if self._file_now() == self._file:
                         return result
                 except lmdb.MapFullError:
-                    opened.set_mapsize(2 * opened.info()["map_size"])
+                    # A process that was killed while it read keeps all later pages from being used again.
+                    if not opened.reader_check():
+                        opened.set_mapsize(2 * opened.info()["map_size"])
                 except lmdb.MapResizedError:
                     opened.set_mapsize(0)
 

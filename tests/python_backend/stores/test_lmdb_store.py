@@ -85,6 +85,28 @@ def test_a_writer_goes_on_after_another_process_made_the_map_larger(tmp_path: Pa
     assert writer.get_many([0]) == [record(6)]
 
 
+def test_a_reader_that_is_killed_does_not_make_the_folder_grow_for_ever(tmp_path: Path) -> None:
+    writer = open_store(f"lmdb://{tmp_path}")
+    writer.put_many({0: record(5)})
+    code = (
+        "import sys, lmdb\n"
+        "opened = lmdb.open(sys.argv[1], readonly=True)\n"
+        "transaction = opened.begin()\n"
+        "print(len(transaction.get(bytes(8))), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        reader.kill()
+    for _ in range(90):
+        writer.put_many({1: record(*range(50_000))})
+    assert (tmp_path / "data.mdb").stat().st_size <= FIRST_MAP_BYTES
+
+
 def test_a_folder_that_is_removed_is_unavailable_until_it_is_written_again(tmp_path: Path) -> None:
     store = open_store(f"lmdb://{tmp_path}/store")
     store.put_many({1: record(5)})
