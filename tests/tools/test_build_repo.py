@@ -13,7 +13,7 @@ from tritonrec_client.contract import Sizes
 
 from tools.build_repo import EXAMPLES, main
 from tools.checks import CheckFailed
-from tools.release import build
+from tools.releases import build
 from tools.releases.manifest import folder_hashes, write_manifest
 from tools.serving.wheel import ServerUnavailableError
 
@@ -180,7 +180,7 @@ def test_too_few_columns_for_the_users_features_are_told_before_anything_is_trai
 def test_a_build_that_fails_ends_with_status_1_and_its_reason(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(build, "build_release", fail)
@@ -193,7 +193,7 @@ def test_a_build_that_fails_ends_with_status_1_and_its_reason(
 def test_seed_and_output_of_the_command_line_win(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def stop(config: object, *_: object) -> None:
+    def stop(config: object, *_: object, **__: object) -> None:
         seen.append(config)
         raise CheckFailed("enough")
 
@@ -201,6 +201,45 @@ def test_seed_and_output_of_the_command_line_win(folder: Path, monkeypatch: pyte
     main(["--config", "shop.toml", "--seed", "7", "--output", "elsewhere"])
     main(["--config", "shop.toml"])
     assert [(config.seed, config.output) for config in seen] == [(7, Path("elsewhere")), (1, Path("out"))]
+
+
+# Refreshing: what can be said without a release; the rest is in tests/server.
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--watch"], "--watch needs --refresh"),
+        (["--refresh", "--watch"], "--watch needs --every SECONDS, --events N or both"),
+        (["--refresh", "--events", "5"], "--every, --events and --activate need --watch"),
+        (["--refresh", "--watch", "--every", "0"], "found '0'; allowed is a whole number of at least 1"),
+        (["--refresh", "--force"], "no --force"),
+        (["--refresh", "--check"], "not allowed with"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(
+    folder: Path, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", "shop.toml", *words])
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_without_a_release_there_is_nothing_to_refresh(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", "shop.toml", "--refresh"]) == 1
+    assert capsys.readouterr().err.startswith("build_repo.py: no release in out/releases")
+
+
+def test_pseudonyms_without_a_key_are_refused_before_anything_is_trained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TRITONREC_PSEUDONYM_KEY", raising=False)
+    (folder / "shop.toml").write_text(TOML + "\n[privacy]\npseudonyms = true\n")
+    assert main(["--config", "shop.toml"]) == 2
+    assert "TRITONREC_PSEUDONYM_KEY is not set" in capsys.readouterr().err
 
 
 # verify.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from python_backend.release import MANIFEST, Release
@@ -16,8 +17,14 @@ class NoReleaseError(LookupError):
 def find_releases(build: Path) -> list[Release]:
     """The finished releases in the folder `build`/releases, oldest first."""
     releases = [Release.open(path.parent.resolve()) for path in (build / "releases").glob(f"*/{MANIFEST}")]
-    # By the folder's time, not the manifest's: notes may be added to a manifest later.
-    return sorted(releases, key=lambda release: release.artifacts.stat().st_mtime_ns)
+    return sorted(releases, key=_finished)
+
+
+def _finished(release: Release) -> tuple[str, int]:
+    """When `release` was made; notes that are added to its manifest later do not make it newer."""
+    manifest = release.path / MANIFEST
+    created: str = json.loads(manifest.read_text(encoding="utf-8")).get("created", "")
+    return created, manifest.stat().st_mtime_ns
 
 
 def find_release(build: Path, name: str = LATEST) -> Release:

@@ -88,7 +88,9 @@ def try_out(
                     lambda done, _: update(len(users) + done, total, "users"),
                 )
             with server.client() as client:
-                write_golden(draft.path, client, draft, golden_sessions(histories))
+                write_golden(
+                    draft.path, client, draft, golden_sessions(histories, longest=draft.sizes.session)
+                )
         pipeline = Pipeline.load(draft, options)
         requests = requests_of(users, draft.sizes, 0.0)
         parts = [

@@ -9,6 +9,7 @@ from rich.console import Console
 from python_backend.release import Release
 from python_backend.stores import StoreUnavailable
 from tools.config.build import BuildConfig
+from tools.data.gather import open_log
 from tools.releases.gates import Judgement, judge
 from tools.releases.refresh import count_waiting, refresh
 from tools.serving.activation import ActivationRefused, Control, NotServed
@@ -26,8 +27,10 @@ def watch(config: BuildConfig, *, every: int | None, events: int | None, address
     old release serves on; anything else ends the watch: KeyboardInterrupt, or what `refresh` raises.
     """
     console = Console(highlight=False)
-    limits = [f"every {every:,} s"] * (every is not None) + [f"after {events:,} events"] * bool(events)
-    console.print(f"watching {config.store.url}: refreshing {' or '.join(limits)}; Ctrl-C ends it")
+    limits = {"every {:,} s": every, "after {:,} events": events}
+    words = " or ".join(text.format(limit) for text, limit in limits.items() if limit is not None)
+    with open_log(config) as log:  # its location holds no password
+        console.print(f"watching {log.location}: refreshing {words}; Ctrl-C ends it", soft_wrap=True)
     last, complained, useless = time.monotonic(), False, 0
     while True:
         try:

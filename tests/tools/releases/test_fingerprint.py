@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tools.config.build import BuildConfig
-from tools.release import build
+from tools.releases import build
 from tools.releases.build import find_built, fingerprint_of
 from tools.releases.manifest import write_manifest
 
