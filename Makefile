@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench bench-ingest results clean
+.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh bench bench-ingest results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,13 @@ bench: build ## p50 of `recommend` against the stages called in process
 
 bench-ingest: setup ## 20 million made-up events: seconds and peak memory
 	@$(PYTHON_VENV) tools/bench_ingest.py
+
+bench-switching: build ## 20 activations and rollbacks under load: failures, mixed answers, p99
+	@$(PYTHON_VENV) tools/bench_switching.py --build build
+
+bench-refresh: data ## refresh against full build, and items that nobody has met (half an hour)
+	@$(PYTHON_VENV) tools/bench_refresh.py --config $(CONFIG)
+	@$(PYTHON_VENV) tools/bench_new_items.py --config $(CONFIG)
 
 results: data ## five seeds of the shipped configuration: the tables of docs/results.md (an hour)
 	@$(PYTHON_VENV) tools/results.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,7 +85,7 @@ def build_release(
     for model in (models.retriever, models.ranker):
         warm_up_items(model, never_met, split.train_and_validation.popularity())
     folder = config.output / "releases"
-    with draft_in(folder) as draft:
+    with draft_in(folder) as draft, ThreadPoolExecutor(1) as meanwhile:
         with steps.step("exporting graphs and item arrays"):
             write_artifacts(
                 draft,
@@ -100,6 +101,9 @@ def build_release(
             manifest = _manifest(name, config, gathered, fingerprint, refreshed)
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
+            fitting = meanwhile.submit(
+                baseline_lists, split.train_and_validation, config.sizes.candidates, config.seed
+            )
             trial = try_out(
                 Release.open(draft),
                 active,
@@ -110,7 +114,7 @@ def build_release(
                 update=update,
             )
         with steps.step("baselines and report"):
-            baselines = baseline_lists(split.train_and_validation, config.sizes.candidates, config.seed)
+            baselines = fitting.result()
             compared = None
             if active is not None and trial.active is not None:
                 asked = np.flatnonzero(split.test > 0)

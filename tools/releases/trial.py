@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +74,14 @@ def try_out(
             [release.path for release in releases], draft.name, folder / "served", overrides=options
         )
         users, total = histories.user_ids, len(releases) * histories.n_users
-        with TritonServer(
-            folder / "served", log=config.output / "triton-build.log", backends=config.output / "backends"
-        ) as server:
+        with (
+            ThreadPoolExecutor(1) as meanwhile,
+            TritonServer(
+                folder / "served", log=config.output / "triton-build.log", backends=config.output / "backends"
+            ) as server,
+        ):
+            # While the server waits for requests, and for its end.
+            in_process = meanwhile.submit(_pages_in_process, draft, users, options)
             served = fetch_lists(
                 server.address, draft.name, users, draft.sizes, lambda done, _: update(done, total, "users")
             )
@@ -91,14 +98,7 @@ def try_out(
                 write_golden(
                     draft.path, client, draft, golden_sessions(histories, longest=draft.sizes.session)
                 )
-        pipeline = Pipeline.load(draft, options)
-        requests = requests_of(users, draft.sizes, 0.0)
-        parts = [
-            pipeline({name: rows[begin : begin + BATCH] for name, rows in requests.items()})
-            for begin in range(0, histories.n_users, BATCH)
-        ]
-    in_process = {name: np.concatenate([part[name] for part in parts]) for name in ("item_id", "score")}
-    agreement = compare_pages(served.plain, in_process)
+    agreement = compare_pages(served.plain, in_process.result())
     require_agreement("served pages and the stages called in process", agreement)
     require_agreement(
         "the ensemble and its stages, asked one by one", compare_pages(served.plain, served.stages)
@@ -106,6 +106,19 @@ def try_out(
     history = last_histories(histories, draft.sizes.history)
     require_same_inputs(served.stages, {"user_features": features.users, "history": history})
     return Trial(served, agreement, pages)
+
+
+def _pages_in_process(
+    release: Release, users: NDArray[np.int64], options: Mapping[str, str]
+) -> dict[str, NDArray[Any]]:
+    """The pages of `users`, int64 ``[U]`` wire ids, from the stages in this process."""
+    pipeline = Pipeline.load(release, options)
+    requests = requests_of(users, release.sizes, 0.0)
+    parts = [
+        pipeline({name: rows[begin : begin + BATCH] for name, rows in requests.items()})
+        for begin in range(0, len(users), BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in ("item_id", "score")}
 
 
 def stage_lists(dataset: Dataset, served: ServedLists) -> dict[str, NDArray[np.int32]]:
