@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonrec_client.contract import DEADLINE, MODELS
 
+from python_backend.background import in_background
 from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
 from python_backend.pipeline import load_stage
@@ -29,21 +30,29 @@ class StageModel:
     """
 
     def __init__(self, name: str, args: dict[str, str]) -> None:
-        parameters = json.loads(args["model_config"])["parameters"]
-        options = {key: value["string_value"] for key, value in parameters.items()}
+        config = json.loads(args["model_config"])
+        options = {key: value["string_value"] for key, value in config["parameters"].items()}
         # The stub imports numpy before our code, so environment variables no longer reach its BLAS.
         threadpool_limits(int(options["threads"]))
         release = Release.open(Path(options["release_dir"]))
         self._name = name
         self._least_time_left = float(options["least_time_left_ms"])
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
-        self._answer = BatchAnswerer(load_stage(name, release, options), release)
+        self._answer = BatchAnswerer(in_background(lambda: load_stage(name, release, options)), release)
+        self._warm_up_left = len(config["model_warmup"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One InferenceResponse per request, in order: an answer or an error.
 
         Never raises: Triton would fail requests without saying which one was at fault.
         """
+        if self._warm_up_left:
+            # Triton's warm-up comes first, in each process; another release may serve meanwhile.
+            self._warm_up_left -= 1
+            return in_background(lambda: self._execute(requests))
+        return self._execute(requests)
+
+    def _execute(self, requests: list[Any]) -> list[Any]:
         try:
             refusals = [self._refusal(request) for request in requests]
             accepted = [request for request, no in zip(requests, refusals, strict=True) if no is None]

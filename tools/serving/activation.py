@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STEPS", "ActivationRefused", "Busy", "Control", "NotServed", "require_release"]
 
-WARM_REQUESTS, WARM_AT_ONCE = 40, 2
+WARM_REQUESTS, WARM_AT_ONCE = 10, 1
 
 Gates = Callable[[Release, Release | None], "Judgement"]
 """Judges the release that is to be active beside the one that is."""
