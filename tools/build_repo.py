@@ -99,10 +99,21 @@ def _build(config: BuildConfig, *, force: bool, learn: bool) -> int:
     with steps.step("filling the feature store") as update:
         fill(config, gathered, lambda done, total: update(done, total, "users"))
     _summarise(release, console)
-    elsewhere = "" if config.store.url == StoreConfig().url else " --store URL, the one in [store]"
-    command = f"python tools/serve.py --build {config.output}{elsewhere}"
+    active = active_release(config.output)
+    if active is None or active.name == release.name:
+        elsewhere = "" if config.store.url == StoreConfig().url else " --store URL, the one in [store]"
+        command = f"python tools/serve.py --build {config.output}{elsewhere}"
+    else:
+        command = _activation(config, release)
     console.print(f"serve it with: {command}", soft_wrap=True, markup=False)
     return OK
+
+
+def _activation(config: BuildConfig, release: Path) -> str:
+    return (
+        f"python tools/release.py activate {release.name} --build {config.output}"
+        " (with --offline where no server runs)"
+    )
 
 
 def _refresh(config: BuildConfig) -> int:
@@ -112,10 +123,7 @@ def _refresh(config: BuildConfig) -> int:
     release = refresh(config, console)
     if release is not None:
         _summarise(release, console)
-        console.print(
-            f"serve it with: python tools/release.py activate {release.name} --build {config.output}",
-            soft_wrap=True,
-        )
+        console.print(f"serve it with: {_activation(config, release)}", soft_wrap=True, markup=False)
     return OK
 
 
