@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonrec_client.contract import DEADLINE, MODELS
 
-from python_backend.background import in_background
+from python_backend.background import in_background, step_back
 from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
 from python_backend.pipeline import load_stage
@@ -51,6 +51,10 @@ class StageModel:
             self._warm_up_left -= 1
             return in_background(lambda: self._execute(requests))
         return self._execute(requests)
+
+    def finalize(self) -> None:
+        """Called when the model is unloaded; what served last must not disturb what serves now."""
+        step_back()
 
     def _execute(self, requests: list[Any]) -> list[Any]:
         try:
