@@ -99,8 +99,9 @@ def _table(*columns: str) -> Table:
 def _print(table: Table) -> None:
     if table.row_count:
         console = Console(highlight=False)
-        # In a file or a pipe nothing needs to be cut.
-        console.print(table, width=None if console.is_terminal else WIDE)
+        if not console.is_terminal:
+            console.width = WIDE  # in a file or a pipe nothing needs to be cut
+        console.print(table)
 
 
 def _day(seconds: float) -> str:
@@ -119,7 +120,9 @@ def _activate(options: argparse.Namespace) -> int:
     from tools.serving.activation import Control
 
     show = _shown(console, len(STEPS))
-    with Control(options.build, options.address, wait=options.wait, show=show, say=console.print) as control:
+    with Control(
+        options.build, options.address, wait=options.wait, show=show, say=_said_on(console)
+    ) as control:
         control.activate(release, gates=gates, forced=options.reason)
     console.print(f"serving release {release.name}")
     return OK
@@ -137,7 +140,7 @@ def _activate_offline(options: argparse.Namespace, release: Release, gates: Gate
         forced=options.reason,
         wait=options.wait,
         show=_shown(console, 4),
-        say=console.print,
+        say=_said_on(console),
     )
     console.print(f"the next serve.py serves release {release.name}")
     return OK
@@ -148,7 +151,9 @@ def _rollback(options: argparse.Namespace) -> int:
 
     console = Console(highlight=False, soft_wrap=True)
     show = _shown(console, len(STEPS))
-    with Control(options.build, options.address, wait=options.wait, show=show, say=console.print) as control:
+    with Control(
+        options.build, options.address, wait=options.wait, show=show, say=_said_on(console)
+    ) as control:
         release = control.rollback()
     console.print(f"serving release {release.name} again")
     return OK
@@ -204,6 +209,11 @@ def _gates(config: Path | None) -> Gates:
         return judge_release
     gates = load_config(config).gates
     return lambda release, active: judge(release.path, active.path if active else None, gates)
+
+
+def _said_on(console: Console) -> Callable[[str], None]:
+    """Plain text: what is in brackets is no markup."""
+    return lambda text: console.print(text, markup=False)
 
 
 def _shown(console: Console, total: int) -> Show:

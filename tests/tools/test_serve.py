@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,11 @@ from pathlib import Path
 import pytest
 from toy_release import RELEASE, make_release
 
+from python_backend.release import Release
 from tools import serve
+from tools.serving.history import read_activations
+from tools.serving.repository import write_served_repository
+from tools.serving.served import ServedRepository
 from tools.serving.server import Ports, TritonServer, ask_anonymously
 
 
@@ -70,6 +75,80 @@ def test_it_ends_with_an_error_when_the_server_dies(tmp_path: Path) -> None:
 
         assert "Triton ended with exit code -9" in process.communicate(timeout=60)[1]
         assert process.returncode == serve.SERVER_TROUBLE
+
+
+OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
+
+
+def written(build: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> ServedRepository:
+    """What the command writes for a server, which is told to go before it starts."""
+    monkeypatch.setattr(TritonServer, "start", lambda server: os.kill(os.getpid(), signal.SIGTERM))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert serve.main(["--build", str(build), *words]) == serve.OK
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return ServedRepository(build / "served")
+
+
+@pytest.fixture
+def two_releases(tmp_path: Path, new_release: Callable[[str], Path]) -> list[Path]:
+    """An older and a newer one in `tmp_path`."""
+    paths = [new_release(name) for name in (OLD, NEW)]
+    os.utime(paths[0] / "manifest.json", (1_600_000_000, 1_600_000_000))
+    return paths
+
+
+def test_the_newest_is_served_first_and_then_the_one_that_is_active(
+    tmp_path: Path, two_releases: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert written(tmp_path, monkeypatch).active == NEW
+    assert written(tmp_path, monkeypatch, "--release", OLD).active == OLD
+    assert written(tmp_path, monkeypatch).active == OLD
+    assert written(tmp_path, monkeypatch, "--release", "latest").active == NEW
+    assert [(each.release, each.previous) for each in read_activations(tmp_path)] == [
+        (NEW, None),
+        (OLD, NEW),
+        (NEW, OLD),
+    ]
+
+
+def test_the_newest_is_served_where_the_active_one_is_gone(
+    tmp_path: Path, two_releases: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, monkeypatch, "--release", OLD)
+    shutil.rmtree(two_releases[0])
+
+    assert written(tmp_path, monkeypatch).active == NEW
+
+
+def test_arms_are_served_again_and_those_whose_release_is_gone_end(
+    tmp_path: Path, two_releases: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"control": NEW, "bold": OLD}
+    write_served_repository(two_releases, NEW, tmp_path / "served", arms=arms)
+    assert written(tmp_path, monkeypatch).arms == arms
+    shutil.rmtree(two_releases[0])
+
+    served = written(tmp_path, monkeypatch)
+    assert served.arms == {"control": NEW}
+    assert served.releases == {NEW}
+
+
+def test_what_a_killed_activation_left_goes_at_the_start(
+    tmp_path: Path, two_releases: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = written(tmp_path, monkeypatch, "--release", OLD)
+    served.put_release(Release.open(two_releases[1]))
+    shutil.rmtree(served.folder / f"recommend_{NEW}")
+    (served.folder / f"rank_{NEW}" / "config.pbtxt").write_text("half")
+    (tmp_path / ".served.abc").mkdir()
+    served.put_probe()
+
+    assert written(tmp_path, monkeypatch).releases == {OLD}
+    assert not list(tmp_path.glob(".served.*"))
+    assert not list(served.folder.glob("probe_*"))
 
 
 @pytest.mark.parametrize(

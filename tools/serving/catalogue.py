@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from python_backend.release import MANIFEST
-from tools.releases.folder import find_releases
 from tools.releases.manifest import read_manifest
 from tools.serving.history import previous_release
 from tools.serving.served import ServedRepository
@@ -50,8 +49,7 @@ def catalogue(build: Path) -> list[Entry]:
             continue
         forced = ["forced"] if manifest.get("forced") else []
         entries.append(Entry(folder.name, manifest, (*parts.get(folder.name, ()), *forced)))
-    order = {name: place for place, name in enumerate(_names_by_age(build, [each.name for each in entries]))}
-    entries.sort(key=lambda entry: -order[entry.name])
+    entries.sort(key=lambda entry: _age(build, entry), reverse=True)
     return entries + sorted(broken, key=lambda entry: entry.name)
 
 
@@ -89,9 +87,7 @@ def remove_release(folder: Path) -> None:
     shutil.rmtree(gone)
 
 
-def _names_by_age(build: Path, names: list[str]) -> list[str]:
-    """`names`, oldest first, as `find_releases` has them where no release is broken."""
-    try:
-        return [release.name for release in find_releases(build)]
-    except (OSError, ValueError):
-        return sorted(names, key=lambda name: (build / "releases" / name / MANIFEST).stat().st_mtime_ns)
+def _age(build: Path, entry: Entry) -> tuple[str, int]:
+    """Sorts as `find_releases` does, which does without broken releases."""
+    manifest = build / "releases" / entry.name / MANIFEST
+    return str(entry.manifest.get("created", "")), manifest.stat().st_mtime_ns

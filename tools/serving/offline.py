@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from python_backend.release import Release
+from tools.releases.folder import NoReleaseError
 from tools.releases.manifest import note_forced
 from tools.serving.activation import Gates, require_release
 from tools.serving.history import Activation, note_activation
@@ -41,7 +42,10 @@ def activate_offline(
         served.tidy()
         active = served.active
         arms = served.arms
-        old = open_release(build, active) if active else None
+        try:
+            old = open_release(build, active) if active else None
+        except NoReleaseError:
+            old = None  # removed; there is nothing to compare with
         failed = require_release(release, old, gates, forced, step)
         with step("write"):
             paths = [release.path, *(open_release(build, name).path for name in set(arms.values()))]
