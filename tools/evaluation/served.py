@@ -17,27 +17,18 @@ Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Pages:
-    """A release's pages for some users, in their order; each value is ``[U, width]``.
+class ServedLists:
+    """A release's answers to some users, in their order; each value is ``[U, width]``.
 
     Attributes:
+        stages: every tensor of the stages, asked one after the other at diversity 0.
         plain: the ensemble's outputs at diversity 0.
         varied: the ensemble's outputs at the default diversity.
     """
 
+    stages: Tensors
     plain: Tensors
     varied: Tensors
-
-
-@dataclass(frozen=True)
-class ServedLists(Pages):
-    """Pages, and how they came about.
-
-    Attributes:
-        stages: every tensor of the stages, asked one after the other at diversity 0.
-    """
-
-    stages: Tensors
 
 
 def requests_of(user_ids: NDArray[np.int64], sizes: Sizes, diversity: float) -> Tensors:
@@ -58,18 +49,17 @@ def fetch_pages(
     release: str,
     user_ids: NDArray[np.int64],
     sizes: Sizes,
+    diversity: float,
     progress: Progress = lambda done, total: None,
-) -> Pages:
-    """Ask the server at `address` (gRPC) for the pages of `user_ids` (int64 ``[U]`` wire ids)."""
-    parts: dict[str, list[Tensors]] = {"plain": [], "varied": []}
+) -> Tensors:
+    """The outputs of `release`'s ensemble for `user_ids` (int64 ``[U]`` wire ids); `address` is gRPC's."""
+    parts = []
     with grpcclient.InferenceServerClient(address) as client:
         for begin in range(0, len(user_ids), BATCH):
-            chosen = user_ids[begin : begin + BATCH]
-            for kind, diversity in (("plain", 0.0), ("varied", DEFAULT_DIVERSITY)):
-                tensors = requests_of(chosen, sizes, diversity)
-                parts[kind].append(infer(client, RECOMMEND.name, release, tensors))
+            tensors = requests_of(user_ids[begin : begin + BATCH], sizes, diversity)
+            parts.append(infer(client, RECOMMEND.name, release, tensors))
             progress(min(begin + BATCH, len(user_ids)), len(user_ids))
-    return Pages(**{kind: _concatenate(part) for kind, part in parts.items()})
+    return _concatenate(parts)
 
 
 def fetch_lists(
@@ -87,12 +77,14 @@ def fetch_lists(
             for stage in STAGES:
                 tensors |= infer(client, stage.name, release, tensors)
             parts.append(tensors)
-            progress((begin + len(tensors["user_id"])) // 2, len(user_ids))
-    half = len(user_ids) // 2
-    pages = fetch_pages(
-        address, release, user_ids, sizes, lambda done, total: progress(half + done // 2, total)
-    )
-    return ServedLists(pages.plain, pages.varied, _concatenate(parts))
+            progress(min(begin + BATCH, len(user_ids)) // 2, len(user_ids))
+
+    def later(done: int, total: int) -> None:
+        progress((total + done) // 2, total)
+
+    plain = fetch_pages(address, release, user_ids, sizes, 0.0, later)
+    varied = fetch_pages(address, release, user_ids, sizes, DEFAULT_DIVERSITY)
+    return ServedLists(_concatenate(parts), plain, varied)
 
 
 def infer(

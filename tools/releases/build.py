@@ -119,7 +119,7 @@ def build_release(
             if active is not None and trial.active is not None:
                 asked = np.flatnonzero(split.test > 0)
                 wanted = interactions.item_ids[split.test[asked]]
-                pages = trial.active.plain["item_id"][asked]
+                pages = trial.active["item_id"][asked]
                 compared = Comparison(active.name, page_ranks(pages, wanted))
             evaluation = Evaluation(
                 release=name,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tritonrec_client.contract import RECOMMEND
 
 from python_backend.pipeline import Pipeline
 from python_backend.release import Release
@@ -21,11 +22,11 @@ from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
 from tools.data.store import fill_store
 from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE
-from tools.evaluation.served import BATCH, Pages, ServedLists, fetch_lists, fetch_pages, requests_of
+from tools.evaluation.served import BATCH, ServedLists, Tensors, fetch_lists, fetch_pages, requests_of
 from tools.progress import Update
 from tools.releases.golden import golden_sessions, write_golden
 from tools.serving.repository import write_served_repository
-from tools.serving.server import TritonServer
+from tools.serving.server import TritonServer, ask_anonymously
 from tools.training.features import Features
 from tools.training.windows import last_histories
 
@@ -37,12 +38,13 @@ class Trial:
     Attributes:
         served: its lists.
         agreement: how they agree with those of the stages in this process.
-        active: the pages of the release that it would replace, where there is one, from the same store.
+        active: the pages at diversity 0 of the release that it would replace, if there is one, from the
+            same store.
     """
 
     served: ServedLists
     agreement: Agreement
-    active: Pages | None
+    active: Tensors | None
 
 
 def try_out(
@@ -73,31 +75,33 @@ def try_out(
         write_served_repository(
             [release.path for release in releases], draft.name, folder / "served", overrides=options
         )
-        users, total = histories.user_ids, len(releases) * histories.n_users
+        users = histories.user_ids
         with (
-            ThreadPoolExecutor(1) as meanwhile,
+            ThreadPoolExecutor(2) as meanwhile,
             TritonServer(
-                folder / "served", log=config.output / "triton-build.log", backends=config.output / "backends"
+                folder / "served",
+                log=config.output / "triton-build.log",
+                backends=config.output / "backends",
+                models=[f"{RECOMMEND.name}_{release.name}" for release in releases],
+                check=lambda client: ask_anonymously(client, f"{RECOMMEND.name}_{draft.name}"),
             ) as server,
         ):
-            # While the server waits for requests, and for its end.
             in_process = meanwhile.submit(_pages_in_process, draft, users, options)
-            served = fetch_lists(
-                server.address, draft.name, users, draft.sizes, lambda done, _: update(done, total, "users")
+            asking = active and meanwhile.submit(
+                fetch_pages, server.address, active.name, users, active.sizes, 0.0
             )
-            pages = None
-            if active is not None:
-                pages = fetch_pages(
-                    server.address,
-                    active.name,
-                    users,
-                    active.sizes,
-                    lambda done, _: update(len(users) + done, total, "users"),
-                )
+            served = fetch_lists(
+                server.address,
+                draft.name,
+                users,
+                draft.sizes,
+                lambda done, total: update(done, total, "users"),
+            )
             with server.client() as client:
                 write_golden(
                     draft.path, client, draft, golden_sessions(histories, longest=draft.sizes.session)
                 )
+            active_pages = asking.result() if asking else None
     agreement = compare_pages(served.plain, in_process.result())
     require_agreement("served pages and the stages called in process", agreement)
     require_agreement(
@@ -105,7 +109,7 @@ def try_out(
     )
     history = last_histories(histories, draft.sizes.history)
     require_same_inputs(served.stages, {"user_features": features.users, "history": history})
-    return Trial(served, agreement, pages)
+    return Trial(served, agreement, active_pages)
 
 
 def _pages_in_process(
