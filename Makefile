@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh bench bench-ingest results clean
+.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity bench bench-ingest results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,14 @@ bench-switching: build ## 20 activations and rollbacks under load: failures, mix
 bench-refresh: data ## refresh against full build, and items that nobody has met (half an hour)
 	@$(PYTHON_VENV) tools/bench_refresh.py --config $(CONFIG)
 	@$(PYTHON_VENV) tools/bench_new_items.py --config $(CONFIG)
+
+load: build ## open-loop load test (LOAD="--rate 100 --slo p99=30ms,errors=0"): build/load/report.html
+	@tools/setup.sh load
+	@$(PYTHON_VENV) tests/load/load.py $(LOAD)
+
+capacity: build ## the highest rate that holds an objective (LOAD="--slo p99=50ms,errors=0")
+	@tools/setup.sh load
+	@$(PYTHON_VENV) tests/load/capacity.py $(LOAD)
 
 results: data ## five seeds of the shipped configuration: the tables of docs/results.md (an hour)
 	@$(PYTHON_VENV) tools/results.py
