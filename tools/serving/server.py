@@ -27,6 +27,8 @@ from tools.serving.wheel import ServerUnavailableError, TritonWheel
 SHARED_MEMORY = Path("/dev/shm")
 EXIT_TIMEOUT = 10.0
 """Seconds that requests in flight get when the server stops."""
+COLLECTED_WITHIN = 3.0
+"""Seconds after which a stage's process that ended and was not collected has died, and was not unloaded."""
 
 Check = Callable[[Any], object]
 """Asks the server something through a gRPC client; raises InferenceServerException until it is ready."""
@@ -195,16 +197,19 @@ class TritonServer:
         it is ready, and fails every request which meets it.
         """
         process = self._running()
+        since: dict[int, float] = {}
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return f"Triton ended with exit code {process.wait(1.0)}"
-            if dead := self.dead_stages():
+            now = time.monotonic()
+            since = {pid: since.get(pid, now) for pid in self.dead_stages()}
+            if dead := [pid for pid, first in since.items() if now - first >= COLLECTED_WITHIN]:
                 return f"{len(dead)} of the stages' processes died"
 
     def dead_stages(self) -> list[int]:
-        """The process ids of stages that died: children that Triton has not collected.
+        """The process ids of stages that ended and were not collected by Triton (yet).
 
-        It does collect the process of a model that is unloaded.
+        It does collect the process of a model that is unloaded, soon after that has ended.
         """
         server = str(self.pid)
         dead = []
