@@ -115,7 +115,7 @@ def latency_against_rate(figures: Figures) -> str | None:
     axes.set_xlim(left=0)
     axes.set_xlabel("arrivals per second")
     axes.set_ylabel("latency, ms")
-    legend_below(figure, axes, columns=3)
+    legend_below(figure, axes, columns=4 if figures["kind"] == "load" else 3)
     return to_svg(figure)
 
 
@@ -165,7 +165,9 @@ def utilisation(figures: Figures) -> str | None:
 
 def _stages(figures: Figures, key: str, label: str, most: float | None = None) -> str | None:
     rows = figures["stages_over_time"]
-    names = list(dict.fromkeys(name for row in rows for name in row["stages"]))
+    # record_event is served, but a load of pages alone never asks it.
+    asked = (name for row in rows for name, use in row["stages"].items() if use["requests_per_second"] > 0)
+    names = list(dict.fromkeys(asked))
     if not names:
         return None
     figure, (axes,) = new_figure(height=3.4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -176,7 +177,7 @@ class Recording:
             name: []
             for name in ("second", "arrivals", "answers", "failed", "skipped", "p50", "p90", "p99", "max")
         }
-        for number in range(round(float(self._ends[-1])) or 1):
+        for number in range(math.ceil(self._ends[-1] - 1e-9)):
             second = self.seconds.get(number, Second())
             values: list[float | None] = [None] * 4
             if second.latencies:
