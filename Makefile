@@ -50,11 +50,9 @@ bench-refresh: data ## refresh against full build, and items that nobody has met
 	@$(PYTHON_VENV) tools/bench_new_items.py --config $(CONFIG)
 
 load: build ## open-loop load test (LOAD="--rate 100 --slo p99=30ms,errors=0"): build/load/report.html
-	@tools/setup.sh load
 	@$(PYTHON_VENV) tests/load/load.py $(LOAD)
 
 capacity: build ## the highest rate that holds an objective (LOAD="--slo p99=50ms,errors=0")
-	@tools/setup.sh load
 	@$(PYTHON_VENV) tests/load/capacity.py $(LOAD)
 
 results: data ## five seeds of the shipped configuration: the tables of docs/results.md (an hour)

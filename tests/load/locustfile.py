@@ -159,6 +159,7 @@ def measure(
 ) -> Measurement:
     """Run the steps `wanted` under locust and wait for their end; `show` gets the generator meanwhile."""
     options.writes_own_report = True
+    options.headless = False  # locust's shape asks; the end is ours
     environment = Environment(
         user_classes=[Arrivals],
         shape_class=UntilTheScheduleEnds(),

@@ -41,6 +41,8 @@ def target(options: Namespace, say: Callable[[str], None]) -> Iterator[bool]:
         raise NoTargetError(
             f"nothing listens at {options.address}, and a server is only started on this machine"
         )
+    if not options.build.is_dir():
+        raise NoTargetError(f"--build: there is no folder {options.build}")
     log = options.build / "load-serve.log"
     say(f"nothing listens at {options.address}: starting a server, log {log}")
     with _started(options, int(port), log):
@@ -54,8 +56,6 @@ def _started(options: Namespace, port: int, log: Path) -> Iterator[None]:
     command += ["--http-port", str(free.http), "--metrics-port", str(free.metrics)]
     if options.store:
         command += ["--store", options.store]
-    if not options.build.is_dir():
-        raise NoTargetError(f"--build: there is no folder {options.build}")
     with log.open("wb") as file:
         # A session of its own: Ctrl-C reaches us alone, and we stop it in order.
         process = subprocess.Popen(
