@@ -39,8 +39,23 @@ def in_background(work: Callable[[], Result]) -> Result:
 
 
 def step_back() -> None:
-    """Lower the priority of the calling thread, for good; where that is not allowed, go on as before."""
+    """Lower the priority of the calling thread; where that is not allowed, go on as before."""
     # On Linux a niceness belongs to a thread, and 0 is the calling one.
     with contextlib.suppress(OSError):
         niceness = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, 0, max(niceness, NICENESS))
+
+
+def step_forward(niceness: int) -> bool:
+    """Give the calling thread the priority `niceness`; False where only a privileged user may do so."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except OSError:
+        return False
+    return True
+
+
+def may_step_forward() -> bool:
+    """Whether this user's threads may step forward again when they have stepped back."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    return in_background(lambda: step_forward(niceness))

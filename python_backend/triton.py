@@ -6,6 +6,7 @@ Each `model_repository/<stage>/1/model.py` puts its release's code on the path a
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import triton_python_backend_utils as pb_utils
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonrec_client.contract import DEADLINE, MODELS
 
-from python_backend.background import in_background, step_back
+from python_backend.background import in_background, step_back, step_forward
 from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
 from python_backend.pipeline import load_stage
@@ -40,6 +41,8 @@ class StageModel:
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
         self._answer = BatchAnswerer(in_background(lambda: load_stage(name, release, options)), release)
         self._warm_up_left = len(config["model_warmup"])
+        if not self._warm_up_left:
+            self._serve()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One InferenceResponse per request, in order: an answer or an error.
@@ -49,12 +52,19 @@ class StageModel:
         if self._warm_up_left:
             # Triton's warm-up comes first, in each process; another release may serve meanwhile.
             self._warm_up_left -= 1
-            return in_background(lambda: self._execute(requests))
+            answers: list[Any] = in_background(lambda: self._execute(requests))
+            if not self._warm_up_left:
+                self._serve()
+            return answers
         return self._execute(requests)
 
     def finalize(self) -> None:
         """Called when the model is unloaded; what served last must not disturb what serves now."""
         step_back()
+
+    def _serve(self) -> None:
+        """Take the server's own priority: this process may have been started with a lower one."""
+        step_forward(os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
     def _execute(self, requests: list[Any]) -> list[Any]:
         try:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from python_backend.background import NICENESS, in_background
+from python_backend.background import NICENESS, in_background, may_step_forward, step_forward
 
 
 def niceness() -> int:
@@ -31,3 +31,14 @@ def test_the_work_is_done_when_the_call_returns() -> None:
 def test_what_the_work_raises_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         in_background(lambda: 1 // 0)
+
+
+def test_stepping_forward_is_tried_in_a_thread_that_ends() -> None:
+    before = niceness()
+    allowed = may_step_forward()
+
+    assert niceness() == before
+    assert in_background(lambda: (step_forward(before), niceness())) == (
+        allowed,
+        before if allowed else max(before, NICENESS),
+    )

@@ -6,15 +6,25 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from python_backend.background import NICENESS, may_step_forward
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 SUPPORTED_PYTHONS = ("3.11", "3.12")
+
+LATER = """\
+#!/bin/sh
+# Whoever starts comes after those that serve.
+exec nice -n {niceness} {stub} "$@"
+"""
 
 DEBIAN_PACKAGES = {
     "libexpat.so.1": "libexpat1",
@@ -100,18 +110,24 @@ class TritonWheel:
     def prepare_backends(self, folder: Path) -> Path:
         """Lay out Triton's backend directory under `folder` and return it.
 
-        Triton wants the stub beside the backend; the wheel keeps one per version of Python elsewhere.
+        Triton wants the stub beside the backend; the wheel keeps one per version of Python elsewhere. Where
+        processes may raise their priority, the stub starts with a lower one: a third of what a stage computes
+        while it is loaded comes before any of our code, and it takes the server's priority when it is warm.
         """
         python = folder / PYTHON / "python"
         python.mkdir(parents=True, exist_ok=True)
-        for source in (*self.backend.glob("*.so"), *self.backend.glob("*.py"), self.stub):
-            link = python / source.name
-            if link.is_symlink() and link.readlink() == source:
-                continue
-            # By rename, so that another server that starts at the same time never sees a missing file.
-            fresh = python / f".{source.name}.{os.getpid()}"
-            fresh.symlink_to(source)
-            fresh.replace(link)
+        for source in (*self.backend.glob("*.so"), *self.backend.glob("*.py")):
+            _replace(python / source.name, partial(Path.symlink_to, target=source))
+        script = LATER.format(niceness=NICENESS, stub=shlex.quote(str(self.stub)))
+
+        def write_stub(fresh: Path) -> None:
+            if may_step_forward():
+                fresh.write_text(script, encoding="utf-8")
+                fresh.chmod(0o755)
+            else:
+                fresh.symlink_to(self.stub)
+
+        _replace(python / self.stub.name, write_stub)
         return python.parent
 
     def check_libraries(self) -> None:
@@ -124,6 +140,17 @@ class TritonWheel:
             problem = linker_problem(result.stdout + result.stderr)
             if problem:
                 raise ServerUnavailableError(f"{program.name} cannot start: {problem}")
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a file and put it at `path`.
+
+    By rename, so that another server that starts meanwhile never sees a missing or a half-written file.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    write(fresh)
+    fresh.replace(path)
 
 
 def linker_problem(listing: str) -> str | None:

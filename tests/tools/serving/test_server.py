@@ -199,6 +199,12 @@ def test_each_stage_was_warmed_in_each_of_its_processes_with_both_batch_sizes(se
         assert statistics[f"{stage}_{RELEASE}"].executions >= 2 * processes
 
 
+def test_what_was_started_behind_others_serves_with_the_servers_own_priority(server: TritonServer) -> None:
+    priorities = {os.getpriority(os.PRIO_PROCESS, pid) for pid in stage_processes(server.pid)}
+
+    assert priorities == {os.getpriority(os.PRIO_PROCESS, server.pid)}
+
+
 def test_statistics_between_two_looks_count_what_was_asked(server: TritonServer, client: Any) -> None:
     before = server.statistics()
     for _ in range(10):
