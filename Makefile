@@ -20,7 +20,7 @@ build: data ## build a release (CONFIG=your.toml for your own data)
 demo: build ## build a release of MovieLens-100K and show what Triton recommends
 	@$(PYTHON_VENV) tools/demo.py
 
-serve: build ## serve the newest release until Ctrl-C
+serve: build ## serve the active release, or the newest, until Ctrl-C
 	@$(PYTHON_VENV) tools/serve.py
 
 lint: ## format, lint and type checks

@@ -59,8 +59,8 @@ def _activate(config: BuildConfig, release: Release, address: str, console: Cons
         return judge(candidate.path, None if active is None else active.path, config.gates)
 
     try:
-        with Control(config.output, address, say=console.print) as control:
+        with Control(config.output, address, say=lambda text: console.print(text, markup=False)) as control:
             control.activate(release, gates=gates)
         console.print(f"{time.strftime('%H:%M:%S')} serving release {release.name}")
     except (ActivationRefused, Busy, NotServed) as error:
-        console.print(f"release {release.name} is not activated: {error}", soft_wrap=True)
+        console.print(f"release {release.name} is not activated: {error}", soft_wrap=True, markup=False)
