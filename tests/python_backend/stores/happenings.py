@@ -9,7 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from tritonrec_client.contract import Event
 
-from python_backend.stores import UserEvent, UserRecord
+from python_backend.stores import EventLog, UserEvent, UserRecord, open_event_log
+
+LIMIT = 5
+"""How many events a record keeps in a log of `open_log`."""
 
 _numbers = itertools.count(1)
 
@@ -53,3 +56,11 @@ def history_of(
             history = [*(other for other in history if other != pair), pair]
             history = sorted(history, key=lambda pair: pair[1])[-limit:]
     return history
+
+
+def logged(log: EventLog) -> list[UserEvent]:
+    return [each for _, each in log.read()]
+
+
+def open_log(url: str, history_limit: int = LIMIT) -> EventLog:
+    return open_event_log(url, timeout=5, require_durable=False, history_limit=history_limit)
