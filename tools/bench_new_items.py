@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     options = _parser().parse_args(arguments)
     console = Console(highlight=False)
-    config = load_config(options.config)
+    config = load_config(options.config).model_copy(update={"seed": options.seed})
     if config.data.items is None:
         print("bench_new_items.py: the configuration has no [data.items]", file=sys.stderr)
         return 2
@@ -158,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the draw and of the build")
     parser.add_argument("--share", type=float, default=0.05, help="of the items that are new (default: 0.05)")
     parser.add_argument(
         "--output", type=Path, default=Path("build/bench/new-items"), metavar="DIR", help="for what is built"

@@ -84,6 +84,7 @@ def build_release(
     never_met = interactions.popularity() == 0
     for model in (models.retriever, models.ranker):
         warm_up_items(model, never_met, split.train_and_validation.popularity())
+    models.ranker.evidence.leave_out(never_met)
     folder = config.output / "releases"
     with draft_in(folder) as draft, ThreadPoolExecutor(1) as meanwhile:
         with steps.step("exporting graphs and item arrays"):

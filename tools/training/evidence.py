@@ -61,9 +61,11 @@ class Evidence(nn.Module):
 
     items: Tensor
     weights: Tensor
+    unmet: Tensor | None
 
     def __init__(self, neighbours: Neighbours) -> None:
         super().__init__()
+        self.register_buffer("unmet", None, persistent=False)
         self.register_buffer("items", torch.from_numpy(neighbours.items).long(), persistent=False)
         self.register_buffer("weights", torch.from_numpy(neighbours.weights), persistent=False)
 
@@ -79,3 +81,26 @@ class Evidence(nn.Module):
         centred = evidence - evidence.mean(dim=1, keepdim=True)
         deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
         return centred / (deviation + 1e-6)
+
+    def leave_out(self, unmet: NDArray[np.bool_]) -> None:
+        """Let `completed` fill in for the items in `unmet`, bool ``[I + 1]``, which nobody has met."""
+        if unmet[1:].any():
+            self.register_buffer("unmet", torch.from_numpy(unmet), persistent=False)
+
+    def completed(self, evidence: Tensor, candidates: Tensor, scores: Tensor) -> Tensor:
+        """`evidence` with, for items that nobody has met, what candidates with such a score usually have.
+
+        There is no evidence for them, which is not evidence against them. Each row's regression of `evidence`
+        on the retrieval `scores`, all ``[B, K]``, says what to expect. Without unmet items nothing changes.
+        """
+        if self.unmet is None:
+            return evidence
+        missing = self.unmet[candidates.long()]
+        known = (~missing & (candidates != 0)).to(evidence.dtype)
+        count = known.sum(dim=1, keepdim=True).clamp(min=1)
+        mean_score = (scores * known).sum(dim=1, keepdim=True) / count
+        mean = (evidence * known).sum(dim=1, keepdim=True) / count
+        distance = (scores - mean_score) * known
+        spread = (distance * distance).sum(dim=1, keepdim=True).clamp(min=1e-6)
+        slope = (distance * (evidence - mean)).sum(dim=1, keepdim=True) / spread
+        return torch.where(missing & (candidates != 0), mean + slope * (scores - mean_score), evidence)

@@ -64,6 +64,7 @@ class RankGraph(nn.Module):
         """`rank_score` float32 ``[B, K]``."""
         history, candidate_rows = history.long(), candidate.long()
         evidence = self.ranker.evidence(history, candidate_rows)
+        evidence = self.ranker.evidence.completed(evidence, candidate_rows, retrieval_score)
         logits = self.ranker(user_features, history, candidate_rows, retrieval_score, evidence, self.vectors)
         return torch.where(candidate == 0, PADDING_SCORE, logits)
 

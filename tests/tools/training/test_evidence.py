@@ -55,3 +55,32 @@ def test_without_neighbours_there_is_none(neighbours: Neighbours) -> None:
 def test_a_catalogue_too_large_for_the_closed_form_does_without() -> None:
     large = interactions_of([1, 2], n_items=20_001)
     assert not Neighbours.of(large, 256).weights.any()
+
+
+def test_what_nobody_has_met_gets_the_evidence_that_such_scores_usually_have() -> None:
+    evidence = Evidence(Neighbours.none(6))
+    evidence.leave_out(np.array([True, False, False, False, True, True, False]))
+    candidates = torch.tensor([[1, 2, 3, 4, 0]])
+    scores = torch.tensor([[-1.0, -2.0, -3.0, -1.5, -1e4]])
+
+    completed = evidence.completed(torch.tensor([[2.0, 0.0, -2.0, -0.7, 0.3]]), candidates, scores)
+
+    # Evidence falls by 2 for each 1 of score, and padding has no part in it.
+    assert torch.allclose(completed, torch.tensor([[2.0, 0.0, -2.0, 1.0, 0.3]]), atol=1e-4)
+
+
+def test_where_every_item_was_met_evidence_stays_as_it_is() -> None:
+    evidence = Evidence(Neighbours.none(3))
+    evidence.leave_out(np.array([True, False, False, False]))
+    given = torch.tensor([[1.0, -1.0]])
+
+    assert evidence.completed(given, torch.tensor([[1, 2]]), torch.tensor([[-1.0, -2.0]])) is given
+
+
+def test_a_row_of_which_nothing_was_met_has_no_evidence_at_all() -> None:
+    evidence = Evidence(Neighbours.none(2))
+    evidence.leave_out(np.array([True, True, True]))
+    completed = evidence.completed(
+        torch.tensor([[0.5, -0.5]]), torch.tensor([[1, 2]]), torch.tensor([[-1.0, -2.0]])
+    )
+    assert torch.equal(completed, torch.zeros(1, 2))
