@@ -41,9 +41,11 @@ def test_a_release_holds_what_serving_needs_and_a_report(tiny_build: Build) -> N
     assert {path.name for path in release.path.iterdir()} == {
         "artifacts",
         "code",
+        "golden.npz",
         "manifest.json",
         "models",
         "report",
+        "training",
     }
     assert {path.name for path in release.artifacts.iterdir()} >= {
         "retrieve.onnx",
@@ -60,6 +62,8 @@ def test_a_release_holds_what_serving_needs_and_a_report(tiny_build: Build) -> N
         "retrieve",
         "rank",
         "rerank",
+        "record_event",
+        "forget_user",
     }
     page = (release.path / "report" / "index.html").read_text()
     assert release.name in page
