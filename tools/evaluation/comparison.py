@@ -18,7 +18,8 @@ from tritonrec_client.contract import PADDING_ID
 from tools.data.interactions import Interactions
 from tools.evaluation.metrics import ABSENT, Ints
 
-COMPARED = "compared.npz"
+METRICS, RANKS, COMPARED = "metrics.json", "ranks.npz", "compared.npz"
+"""Files of a report; whoever compares reports needs nothing of what draws them."""
 QUESTION = "question"
 """The name under which ranks.npz holds the questions, beside the ranks of each method."""
 

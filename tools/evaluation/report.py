@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from tools.evaluation.comparison import QUESTION, write_comparison
+from tools.evaluation.comparison import METRICS, QUESTION, RANKS, write_comparison
 from tools.evaluation.evaluation import RERANK, STAGES, Evaluation
 from tools.evaluation.figures import Figures, compute_figures, target_ranks
 from tools.evaluation.plots import draw
@@ -18,8 +18,6 @@ from tools.evaluation.style import data_uri, looks
 
 __all__ = ["Evaluation", "write_report"]
 
-METRICS = "metrics.json"
-RANKS = "ranks.npz"
 
 _STAGE_NOTES = {
     "retrieve": "candidates in the order of retrieval",

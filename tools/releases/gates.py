@@ -20,10 +20,9 @@ from pydantic import ValidationError
 from python_backend.release import MANIFEST, Release
 from tools.checks import CheckFailed
 from tools.config.gates import Gate, GatesConfig
-from tools.evaluation.comparison import COMPARED, QUESTION
+from tools.evaluation.comparison import COMPARED, METRICS, QUESTION, RANKS
 from tools.evaluation.evaluation import RERANK
 from tools.evaluation.metrics import PAGE_METRICS, Interval, Ints, paired_ratio
-from tools.evaluation.report import METRICS, RANKS
 from tools.releases.manifest import read_manifest
 
 LEAST_PAIRS = 50
