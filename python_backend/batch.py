@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,10 +34,11 @@ class BatchAnswerer:
         model = MODELS[stage.name]
         self._stage = stage
         self._inputs = model.inputs
-        self._release = release_tensor(stage.name)
         self._release_number = release_to_wire(release.name)
+        releases = {release_tensor(name) for name in MODELS}
+        self._releases = [tensor.name for tensor in model.outputs if tensor in releases]
         self._outputs = [
-            (tensor, tensor.resolve(release.sizes)) for tensor in model.outputs if tensor != self._release
+            (tensor, tensor.resolve(release.sizes)) for tensor in model.outputs if tensor not in releases
         ]
 
     def __call__(self, requests: Sequence[Arrays]) -> list[Answer]:
@@ -79,10 +81,15 @@ class BatchAnswerer:
         else:
             batch = {name: np.concatenate([request[name] for request in requests]) for name in names}
         rows = [len(request[names[0]]) for request in requests]
-        outputs = self._stage(batch)
+        began = time.perf_counter()
+        made = self._stage(batch)
+        self._stage.observe(self._stage.name, time.perf_counter() - began)
         for tensor, width in self._outputs:
-            self._require(outputs, tensor, (sum(rows), width))
-        outputs[self._release.name] = np.full((sum(rows), 1), self._release_number, dtype=np.int64)
+            self._require(made, tensor, (sum(rows), width))
+        # A stage may make more than its model gives.
+        outputs = {tensor.name: made[tensor.name] for tensor, _ in self._outputs}
+        release = np.full((sum(rows), 1), self._release_number, dtype=np.int64)
+        outputs |= dict.fromkeys(self._releases, release)
         ends = np.cumsum(rows)
         return [
             {name: array[end - count : end] for name, array in outputs.items()}

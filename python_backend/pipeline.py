@@ -1,12 +1,13 @@
-"""The stages in one process, one after the other: what the ensemble does, without Triton."""
+"""The stages in one process, one after the other: what an ensemble of them does, without its copies."""
 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
-from tritonrec_client.contract import MODELS, RECOMMEND, STAGES
+from tritonrec_client.contract import MODELS, PIPELINE, STAGES
 
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
@@ -16,10 +17,11 @@ STAGE_CLASSES = {
     "retrieve": "python_backend.stages.retrieve:Retrieve",
     "rank": "python_backend.stages.rank:Rank",
     "rerank": "python_backend.stages.rerank:Rerank",
+    PIPELINE.name: "python_backend.pipeline:Pipeline",
     "record_event": "python_backend.stages.record_event:RecordEvent",
     "forget_user": "python_backend.stages.forget_user:ForgetUser",
 }
-"""Where each stage's class is; imported by name, so that a process loads only its own stage's libraries."""
+"""Where each model's class is; imported by name, so that a process loads only its own stage's libraries."""
 
 
 def load_stage(name: str, release: Release, options: Mapping[str, str]) -> Stage:
@@ -29,8 +31,10 @@ def load_stage(name: str, release: Release, options: Mapping[str, str]) -> Stage
     return stage
 
 
-class Pipeline:
-    """All stages of a release, called in order."""
+class Pipeline(Stage):
+    """All stages of a release, called in order; each is timed for `observe`."""
+
+    name: ClassVar[str] = PIPELINE.name
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = tuple(stages)
@@ -40,19 +44,25 @@ class Pipeline:
         """The pipeline of `release`; every stage gets the same `options`."""
         return cls([load_stage(stage.name, release, options) for stage in STAGES])
 
-    def __call__(self, inputs: Arrays) -> dict[str, Array]:
-        """Every tensor that the pipeline takes and makes, by the contract's names, ``[B, width]``.
-
-        `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs.
-        """
-        sent = {tensor.name for tensor in RECOMMEND.inputs}
+    def check(self, inputs: Arrays) -> None:
+        """Raise InvalidRequest where a stage would refuse what was sent, or an input is missing."""
+        sent = {tensor.name for tensor in PIPELINE.inputs}
         for name in sorted(sent - inputs.keys()):
             raise InvalidRequest(name, "nothing", "one tensor; every input is required")
         for stage in self.stages:
             if sent & {tensor.name for tensor in MODELS[stage.name].inputs}:
                 stage.check(inputs)
+
+    def __call__(self, inputs: Arrays) -> dict[str, Array]:
+        """Every tensor that the pipeline takes and makes, by the contract's names, ``[B, width]``.
+
+        `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs.
+        """
+        self.check(inputs)
         tensors = dict(inputs)
         for stage in self.stages:
+            began = time.perf_counter()
             # No more than Triton would hand to it.
             tensors |= stage({tensor.name: tensors[tensor.name] for tensor in MODELS[stage.name].inputs})
+            self.observe(stage.name, time.perf_counter() - began)
         return tensors

@@ -18,6 +18,7 @@ from tritonrec_client.contract import DEADLINE, MODELS
 from python_backend.background import in_background, step_back, step_forward
 from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
+from python_backend.metrics import StageSeconds
 from python_backend.pipeline import load_stage
 from python_backend.release import Release
 from python_backend.stages.base import Array, InvalidRequest, Unavailable
@@ -39,7 +40,10 @@ class StageModel:
         self._name = name
         self._least_time_left = float(options["least_time_left_ms"])
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
-        self._answer = BatchAnswerer(in_background(lambda: load_stage(name, release, options)), release)
+        self._stage = in_background(lambda: load_stage(name, release, options))
+        self._answer = BatchAnswerer(self._stage, release)
+        self._release = release.name
+        self._seconds: StageSeconds | None = None
         self._warm_up_left = len(config["model_warmup"])
         if not self._warm_up_left:
             self._serve()
@@ -61,9 +65,13 @@ class StageModel:
     def finalize(self) -> None:
         """Called when the model is unloaded; what served last must not disturb what serves now."""
         step_back()
+        if self._seconds is not None:
+            self._seconds.close()
 
     def _serve(self) -> None:
-        """Take the server's own priority: this process may have been started with a lower one."""
+        """Measure, with the server's own priority: this process may have been started with a lower one."""
+        self._seconds = StageSeconds(self._release, pb_utils.MetricFamily)
+        self._stage.observe = self._seconds.observe
         step_forward(os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
     def _execute(self, requests: list[Any]) -> list[Any]:

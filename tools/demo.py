@@ -11,10 +11,12 @@ from typing import Any
 
 from rich.console import Console
 from tritonrec_client import Client, Item, Request, format_page, read_items
-from tritonrec_client.contract import RECOMMEND, STAGES
+from tritonrec_client.contract import PIPELINE, RECOMMEND, STAGES
 
+from python_backend.metrics import EVERY
 from tools.releases.folder import NoReleaseError, find_release
 from tools.releases.manifest import read_manifest
+from tools.serving.metrics import StageTime, spent
 from tools.serving.repository import write_served_repository
 from tools.serving.server import Statistics, TritonServer
 from tools.serving.wheel import ServerUnavailableError
@@ -63,6 +65,7 @@ def _show(
     server: TritonServer, manifest: Mapping[str, Any], items: Mapping[int, Item], console: Console
 ) -> None:
     requests = example_requests(manifest["examples"], {item.key: item.title for item in items.values()})
+    model = f"{PIPELINE.name}_{manifest['release']}"
     with Client(server.address) as client:
         client.connect()
         for title, request in requests.items():
@@ -74,21 +77,19 @@ def _show(
             console.print(f"\n{title}", style="bold", markup=False, soft_wrap=True)
             # Not through rich: titles may hold what it would take for markup.
             print(format_page(page, items, latency=latency), flush=True)
-        before = server.statistics()
+        time.sleep(2 * EVERY)  # so that every batch so far is in the metrics
+        before = server.statistics()[model], server.stage_times()
         started = time.perf_counter()
         for _ in range(ROUNDS):
             for request in requests.values():
                 client.recommend(request.user, request.session)
         mean = (time.perf_counter() - started) / (ROUNDS * len(requests))
-        after = server.statistics()
-    release = manifest["release"]
-    spent = {
-        stage.name: after[f"{stage.name}_{release}"] - before[f"{stage.name}_{release}"] for stage in STAGES
-    }
+        time.sleep(2 * EVERY)
+        statistics, times = server.statistics()[model] - before[0], spent(before[1], server.stage_times())
     console.print(
         f"\n[bold]Where the time goes[/bold]  (mean of {ROUNDS * len(requests)} requests, one client)"
     )
-    for line in share_lines(spent, mean * 1000):
+    for line in share_lines(statistics, times, mean * 1000):
         console.print(line)
 
 
@@ -109,27 +110,32 @@ def example_requests(examples: Mapping[str, Any], titles: Mapping[str, str]) -> 
     }
 
 
-def share_lines(spent: Mapping[str, Statistics], client_ms: float) -> list[str]:
-    """A line per stage with its milliseconds and its share of `client_ms`, what a client waits on average."""
-    lines = []
-    rest = client_ms
-    for stage, statistics in spent.items():
-        queue, compute = (
-            milliseconds / max(statistics.requests, 1)
-            for milliseconds in (statistics.queue_ms, statistics.compute_ms)
-        )
-        rest -= queue + compute
-        lines.append(_share_line(stage, queue + compute, client_ms, f"queue {queue:.2f}"))
-    lines.append(
-        _share_line("the rest", max(rest, 0.0), client_ms, f"{RECOMMEND.name}'s steps, gRPC, client")
+def share_lines(pipeline: Statistics, times: Mapping[str, StageTime], client_ms: float) -> list[str]:
+    """A line per stage with its milliseconds and its share of `client_ms`, what a client waits on average.
+
+    `pipeline` is what Triton counted for the model of all stages, `times` what that measured itself.
+    """
+    queue, compute = (
+        milliseconds / max(pipeline.requests, 1) for milliseconds in (pipeline.queue_ms, pipeline.compute_ms)
     )
+    stages = {
+        stage.name: 1000 * times[stage.name].seconds / times[stage.name].batches
+        for stage in STAGES
+        if stage.name in times
+    }
+    lines = [_share_line(stage, milliseconds, client_ms) for stage, milliseconds in stages.items()]
+    around = max(compute - sum(stages.values()), 0.0)
+    lines.append(_share_line("Triton, around", around, client_ms, "tensors to the stages' process and back"))
+    lines.append(_share_line("Triton, queue", queue, client_ms))
+    rest = max(client_ms - queue - compute, 0.0)
+    lines.append(_share_line("the rest", rest, client_ms, f"{RECOMMEND.name}'s step, gRPC, client"))
     lines.append(f"  {'a client waits':<16}{client_ms:6.2f} ms")
     return lines
 
 
-def _share_line(name: str, milliseconds: float, total: float, note: str) -> str:
+def _share_line(name: str, milliseconds: float, total: float, note: str = "") -> str:
     share = milliseconds / total
-    return f"  {name:<16}{milliseconds:6.2f} ms {share:5.0%}  {'█' * round(share * 30):<30}  {note}"
+    return f"  {name:<16}{milliseconds:6.2f} ms {share:5.0%}  {'█' * round(share * 30):<30}  {note}".rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:

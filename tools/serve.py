@@ -21,7 +21,7 @@ from tools.serving.history import Activation, note_activation
 from tools.serving.lock import Busy, exclusively
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.served import ServedRepository, open_release
-from tools.serving.server import Ports, TritonServer
+from tools.serving.server import LOCAL, STAGED, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
 OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
@@ -31,6 +31,7 @@ examples:
   python tools/serve.py
   python tools/serve.py --release latest
   python tools/serve.py --release 3f9a0c51d2e7 --store redis://localhost:6379/0
+  python tools/serve.py --profile staged
   python tools/serve.py --rules rules.toml --grpc-port 9001 --http-port 9000 --metrics-port 9002
 
 exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the server could not start or died, 2 bad usage
@@ -116,6 +117,7 @@ def _server(build: Path, options: argparse.Namespace) -> TritonServer:
         backends=build / "backends",
         ports=Ports(options.grpc_port, options.http_port, options.metrics_port),
         host=options.host,
+        profile=options.profile,
     )
 
 
@@ -168,6 +170,12 @@ def _parser() -> argparse.ArgumentParser:
         "--store", metavar="URL", help="the feature store: lmdb://… or redis://… (default: the build's LMDB)"
     )
     parser.add_argument("--rules", type=Path, metavar="FILE", help="blocked and pinned items, caps")
+    parser.add_argument(
+        "--profile",
+        choices=(LOCAL, STAGED),
+        default=LOCAL,
+        help=f"{LOCAL}: all stages in one model (default); {STAGED}: an ensemble with a model per stage",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
     for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="N", help=f"default: {port}")

@@ -37,6 +37,10 @@ deadline is too near. The clocks of client and server must agree to within milli
 """
 
 
+STAGE_SECONDS = "tritonrec_stage_seconds"
+"""The histogram among Triton's metrics of the seconds that a batch takes; its labels are stage and release."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """The widths of a build's tensors; a release's manifest records the ones it was built with."""
@@ -205,6 +209,9 @@ RECOMMEND = Model(
     (ITEM_ID, SCORE, REASON, STATUS, *(release_tensor(stage.name) for stage in STAGES)),
 )
 
+PIPELINE = Model("pipeline", RECOMMEND.inputs, RECOMMEND.outputs)
+"""All stages in one model: what `recommend` consists of where they share a processor, as on a CPU."""
+
 # What a client tells. These ids are those of one event, so the item's tensor is one wide.
 EVENT_ITEM_ID = Tensor("item_id", "INT64", 1)
 EVENT = Tensor("event", "INT32", 1)
@@ -233,7 +240,7 @@ FORGET_USER = Model("forget_user", (USER_ID,), (FORGOTTEN, release_tensor("forge
 FEEDBACK: tuple[Model, ...] = (RECORD_EVENT, FORGET_USER)
 """The models that write. They stand alone, so that they can be loaded anew without touching a page."""
 
-MODELS: dict[str, Model] = {model.name: model for model in (*STAGES, RECOMMEND, *FEEDBACK)}
+MODELS: dict[str, Model] = {model.name: model for model in (*STAGES, PIPELINE, RECOMMEND, *FEEDBACK)}
 
 
 def release_to_wire(release: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
@@ -12,6 +12,10 @@ from python_backend.release import Release
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
+
+
+Observe = Callable[[str, float], object]
+"""Told the name of a stage and the seconds that one batch took in it."""
 
 
 class InvalidRequest(ValueError):
@@ -35,6 +39,9 @@ class Stage(abc.ABC):
 
     name: ClassVar[str]
     """The stage's name in the contract."""
+
+    observe: Observe = staticmethod(lambda stage, seconds: None)
+    """Who is told how long the stage took; by default nobody."""
 
     @classmethod
     @abc.abstractmethod

@@ -32,6 +32,7 @@ def add_arguments(parser: Any) -> None:
     """The options that every way to run the load shares."""
     add = parser.add_argument
     add("--address", default="127.0.0.1:8001", metavar="HOST:PORT", help="gRPC; default: 127.0.0.1:8001")
+    add("--metrics-port", type=int, default=8002, metavar="N", help="of the same server; default: 8002")
     add(
         "--build",
         type=Path,
@@ -121,9 +122,14 @@ def audience(options: Namespace) -> Audience:
         raise BadOptions(str(error)) from error
 
 
+def metrics_address(options: Namespace) -> str:
+    """Where the metrics of the server are."""
+    return f"{options.address.rpartition(':')[0]}:{options.metrics_port}"
+
+
 def setting(options: Namespace, title: str = "Load test") -> Setting:
     """What the report says about the run."""
-    hidden = {"address", "mix", "slo", "writes_own_report", "out"}
+    hidden = {"address", "metrics_port", "mix", "slo", "writes_own_report", "out"}
     names = [action.dest for action in _known() if action.dest not in hidden]
     shown = {name.replace("_", " "): str(getattr(options, name)) for name in names if hasattr(options, name)}
     return Setting(title, options.address, options.mix, shown)

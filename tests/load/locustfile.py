@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import gevent
 import gevent.monkey
-from arguments import add_arguments, audience, feedback, setting, slo, steps
+from arguments import add_arguments, audience, feedback, metrics_address, setting, slo, steps
 from locust import LoadTestShape, User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -52,7 +52,7 @@ class Run:
         schedule = poisson(wanted, seed)
         self._calls = Calls(options.address, timeout=options.timeout, feedback=feedback(options), seed=seed)
         self._calls.expect(people.draw(len(schedule), self._calls.session, seed))
-        self._watch = StageWatch(options.address).__enter__()
+        self._watch = StageWatch(options.address, metrics=metrics_address(options)).__enter__()
         self.generator = Generator(
             self._calls, schedule, patience=options.patience, in_flight=options.in_flight
         )

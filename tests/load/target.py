@@ -52,6 +52,7 @@ def target(options: Namespace, say: Callable[[str], None]) -> Iterator[bool]:
 @contextmanager
 def _started(options: Namespace, port: int, log: Path) -> Iterator[None]:
     free = Ports.free()
+    options.metrics_port = free.metrics
     command = [sys.executable, str(SERVE), "--build", str(options.build), "--grpc-port", str(port)]
     command += ["--http-port", str(free.http), "--metrics-port", str(free.metrics)]
     if options.store:

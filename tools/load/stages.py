@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,9 @@ from typing import Any, Self
 
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
-from tritonrec_client.contract import RECOMMEND, RECORD_EVENT
+from tritonrec_client.contract import PIPELINE, RECOMMEND, RECORD_EVENT, STAGES
 
+from tools.serving.metrics import StageTime, read_stage_times, spent
 from tools.serving.server import Statistics
 
 FULL = 0.95
@@ -67,15 +69,29 @@ class Bottleneck:
     reason: str
 
 
-Sample = tuple[float, dict[str, Look], tuple[float, float]]
-"""When (a clock's seconds), what per model, and the machine's busy and total CPU seconds."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at everything.
+
+    `at` is a clock's seconds, `models` what Triton counted, `stages` what the stages measured themselves (up to
+    a second old), `cpu` the machine's busy and total CPU seconds.
+    """
+
+    at: float
+    models: dict[str, Look]
+    stages: dict[str, StageTime]
+    cpu: tuple[float, float]
 
 
 class StageWatch:
-    """Looks at a server's statistics every second from a thread of its own, in a with block."""
+    """Looks at a server's statistics every second from a thread of its own, in a with block.
 
-    def __init__(self, address: str, *, every: float = 1.0) -> None:
+    `address` is gRPC's; where the stages share one model, `metrics` (host:port) tells them apart.
+    """
+
+    def __init__(self, address: str, *, metrics: str | None = None, every: float = 1.0) -> None:
         self._client: Any = grpcclient.InferenceServerClient(address)
+        self._metrics = metrics
         self._every = every
         self._instances = _instances(self._client)
         self.samples: list[Sample] = []
@@ -97,29 +113,29 @@ class StageWatch:
 
     def uses(self, begin: float, end: float) -> dict[str, Use]:
         """How each stage was used between two times of `time.perf_counter`, by the stage's name."""
-        inside = [sample for sample in self.samples if begin <= sample[0] <= end]
-        if len(inside) < 2:
-            inside = self.samples
+        inside = self._inside(begin, end)
         return self._between(inside[0], inside[-1]) if len(inside) > 1 else {}
 
     def cpu(self, begin: float, end: float) -> float:
         """The share of the machine's CPU time that was used meanwhile, by anybody."""
-        inside = [sample for sample in self.samples if begin <= sample[0] <= end]
-        if len(inside) < 2:
-            inside = self.samples
-        (busy, total), (busy_then, total_then) = inside[-1][2], inside[0][2]
+        inside = self._inside(begin, end)
+        (busy, total), (busy_then, total_then) = inside[-1].cpu, inside[0].cpu
         return (busy - busy_then) / max(1e-9, total - total_then)
 
     def over_time(self, began: float) -> list[dict[str, Any]]:
         """Per interval between two looks: its middle, in seconds since `began`, and each stage's use."""
         return [
             {
-                "second": round((earlier[0] + later[0]) / 2 - began, 2),
+                "second": round((earlier.at + later.at) / 2 - began, 2),
                 "stages": {name: use.figures() for name, use in self._between(earlier, later).items()},
             }
             for earlier, later in zip(self.samples, self.samples[1:], strict=False)
-            if later[0] - earlier[0] > self._every / 2
+            if later.at - earlier.at > self._every / 2
         ]
+
+    def _inside(self, begin: float, end: float) -> list[Sample]:
+        inside = [sample for sample in self.samples if begin <= sample.at <= end]
+        return inside if len(inside) > 1 else self.samples
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every):
@@ -130,15 +146,19 @@ class StageWatch:
     def _sample(self) -> None:
         models = self._client.get_inference_statistics(client_timeout=5.0).model_stats
         looks = {_stage(model.name): _look(model) for model in models if model.name in self._instances}
-        self.samples.append((time.perf_counter(), looks, machine_cpu()))
+        stages = read_stage_times(self._metrics) if self._metrics else {}
+        self.samples.append(Sample(time.perf_counter(), looks, stages, machine_cpu()))
 
     def _between(self, earlier: Sample, later: Sample) -> dict[str, Use]:
-        seconds = later[0] - earlier[0]
-        return {
-            _stage(model): use(_stage(model), instances, seconds, earlier[1][name], later[1][name])
+        seconds = later.at - earlier.at
+        uses = {
+            _stage(model): use(_stage(model), instances, seconds, earlier.models[name], later.models[name])
             for model, instances in self._instances.items()
-            if (name := _stage(model)) in earlier[1] and name in later[1]
+            if (name := _stage(model)) in earlier.models and name in later.models
         }
+        if PIPELINE.name in uses:
+            uses |= inner_uses(uses[PIPELINE.name], seconds, spent(earlier.stages, later.stages))
+        return uses
 
 
 def use(stage: str, instances: int, seconds: float, earlier: Look, later: Look) -> Use:
@@ -156,25 +176,48 @@ def use(stage: str, instances: int, seconds: float, earlier: Look, later: Look) 
     )
 
 
+def inner_uses(pipeline: Use, seconds: float, times: Mapping[str, StageTime]) -> dict[str, Use]:
+    """How the stages inside the model of all stages were used; they share its instances and its queue."""
+    return {
+        stage.name: Use(
+            stage=stage.name,
+            instances=pipeline.instances,
+            requests_per_second=pipeline.requests_per_second,
+            batch=pipeline.batch,
+            queue_ms=0.0,
+            compute_ms=1000 * times[stage.name].seconds / times[stage.name].batches,
+            utilisation=times[stage.name].seconds / (seconds * pipeline.instances),
+        )
+        for stage in STAGES
+        if stage.name in times
+    }
+
+
 def bottleneck(uses: dict[str, Use], cpu: float | None = None) -> Bottleneck | None:
     """The stage whose instances were busiest, with its queue; None where nothing was asked of any.
 
-    Stages share the machine: when its CPU is full (`cpu`, a share), each is slow because of all, and the
-    reason says so.
+    Where the stages share one model, that is looked at, and the stage in it that took most of its time is
+    named. Stages share the machine: when its CPU is full (`cpu`, a share), each is slow because of all, and
+    the reason says so.
     """
-    busy = {name: use for name, use in uses.items() if use.requests_per_second > 0}
+    inner = [uses[stage.name] for stage in STAGES if stage.name in uses and PIPELINE.name in uses]
+    busy = [use for use in uses.values() if use.requests_per_second > 0 and use not in inner]
     if not busy:
         return None
-    worst = max(busy.values(), key=lambda use: use.utilisation)
+    worst = max(busy, key=lambda use: use.utilisation)
     reason = (
         f"its {worst.instances} instance{'s were' if worst.instances > 1 else ' was'} executing"
         f" {100 * worst.utilisation:.0f} % of the time, and requests waited {worst.queue_ms:.1f} ms for one"
     )
-    longest = max(busy.values(), key=lambda use: use.queue_ms)
+    longest = max(busy, key=lambda use: use.queue_ms)
     if longest.stage != worst.stage:
         reason += f" (longest queue: {longest.stage}, {longest.queue_ms:.1f} ms)"
     if cpu is not None and cpu >= FULL:
         reason += f"; the machine's CPU was {100 * cpu:.0f} % used, so more instances alone will not help"
+    if worst.stage == PIPELINE.name and inner:
+        most = max(inner, key=lambda use: use.utilisation)
+        share = most.utilisation / max(worst.utilisation, 1e-9)
+        return Bottleneck(most.stage, f"{share:.0%} of the time of {PIPELINE.name}: {reason}")
     return Bottleneck(worst.stage, reason)
 
 

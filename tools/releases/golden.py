@@ -2,8 +2,8 @@
 
 The requests are those of anonymous users with a few items in their session, so that the answers depend on
 nothing but the release: on no store, and on nobody's history. They travel with the release in ``golden.npz``,
-with the answer of every stage. A stage is compared on the stored answers of the stages before it, so that the
-one that changed is named; the ensemble is compared from end to end.
+with the answer of every stage. Where stages are models of their own, each is compared on the stored answers
+of those before it, so that the one that changed is named; the ensemble is compared from end to end.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ FREQUENT = 10
 _LISTS = {"candidate": "retrieval_score", "item_id": "score"}
 """Lists that are sorted by a score, and that score."""
 _ANSWERS = (*STAGES, RECOMMEND)
+
+
+class NotServing(CheckFailed):
+    """Nothing answers, or another release does: worth asking again while a cluster is still rolling."""
 
 
 def golden_sessions(interactions: Interactions, count: int = 8, *, longest: int = 2) -> list[list[int]]:
@@ -100,22 +104,40 @@ def check_golden(
     Scores may differ by rounding (`tools.checks.TOLERANCE`), since another processor may round otherwise, and
     items whose scores are that close may swap their places; everything else must be the same. With
     `with_rules`, rules of an operator are in force, which change pages: these are then only checked for being
-    well-formed. Raises CheckFailed, which names the stage, the request and what differs.
+    well-formed. Raises CheckFailed, which names the model, the request and what differs.
     """
     kept = _read(release)
     inputs = {name: kept[f"inputs/{name}"] for name in (tensor.name for tensor in RECOMMEND.inputs)}
     known = dict(inputs)
     for model in _ANSWERS:
         expected = {tensor.name: kept[f"{model.name}/{tensor.name}"] for tensor in model.outputs}
+        if model is not RECOMMEND and not client.is_model_ready(f"{model.name}_{release.name}"):
+            known |= expected  # the profile has no model for this stage alone
+            continue
         found = _ask(client, model.name, release, inputs if model is RECOMMEND else known)
         if "item_id" in expected:
             _require_pages(model.name, found)
         if "item_id" not in expected or not with_rules:
-            for row in range(len(inputs["user_id"])):
-                problem = _difference(expected, found, row)
-                if problem:
-                    raise CheckFailed(f"golden requests: {model.name}, {_described(inputs, row)}: {problem}")
+            _require_same(model.name, inputs, expected, found)
         known |= expected
+
+
+def check_golden_pages(
+    client: grpcclient.InferenceServerClient, release: Release, *, with_rules: bool = False
+) -> None:
+    """Ask `recommend` for the pages in ``golden.npz`` of `release`, as clients do, and compare.
+
+    As `check_golden`, but from end to end only and by the name that clients use, so that it may be asked
+    through a Service whatever models there are behind it. Raises NotServing where `release` is not what
+    answers, and CheckFailed where it answers otherwise.
+    """
+    kept = _read(release)
+    inputs = {tensor.name: kept[f"inputs/{tensor.name}"] for tensor in RECOMMEND.inputs}
+    expected = {tensor.name: kept[f"{RECOMMEND.name}/{tensor.name}"] for tensor in RECOMMEND.outputs}
+    found = _ask(client, RECOMMEND.name, release, inputs, alias=True)
+    _require_pages(RECOMMEND.name, found)
+    if not with_rules:
+        _require_same(RECOMMEND.name, inputs, expected, found)
 
 
 def _requests(sessions: Sequence[Sequence[int]], release: Release) -> Tensors:
@@ -144,17 +166,23 @@ def _ask(
     model: str,
     release: Release,
     tensors: Mapping[str, NDArray[Any]],
+    *,
+    alias: bool = False,
 ) -> Tensors:
-    """What `release`'s `model` answers, request by request so that batching cannot matter."""
+    """What `release`'s `model` answers, request by request so that batching cannot matter.
+
+    With `alias` it is asked by its plain name, under which another release may serve.
+    """
     rows = len(tensors["user_id"])
     parts = []
     for row in range(rows):
         one = {name: array[row : row + 1] for name, array in tensors.items()}
         try:
-            parts.append(infer(client, model, release.name, one, timeout=PATIENCE))
+            name = None if alias else release.name
+            parts.append(infer(client, model, name, one, timeout=PATIENCE))
         except InferenceServerException as error:
             where = f"golden requests: {model}, {_described(tensors, row)}"
-            raise CheckFailed(f"{where}: no answer: {error.message()}") from error
+            raise NotServing(f"{where}: no answer: {error.message()}") from error
         _require_form(model, release, parts[-1], _described(tensors, row))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -162,7 +190,8 @@ def _ask(
 def _require_form(model: str, release: Release, answer: Mapping[str, Any], request: str) -> None:
     """Raise CheckFailed unless `answer` has the contract's tensors, and they are those of `release`."""
     releases = {release_tensor(stage.name).name for stage in STAGES}
-    for tensor in MODELS[model].outputs:
+    # Of another release, nothing else would be as expected either.
+    for tensor in sorted(MODELS[model].outputs, key=lambda tensor: tensor.name not in releases):
         where = f"golden requests: {model}, {request}: {tensor.name}"
         array = answer[tensor.name]
         shape = (1, tensor.resolve(release.sizes))
@@ -174,7 +203,7 @@ def _require_form(model: str, release: Release, answer: Mapping[str, Any], reque
                 f" expected {NUMPY_DTYPES[tensor.dtype]} {list(shape)}"
             )
         if tensor.name in releases and array.item() != release_to_wire(release.name):
-            raise CheckFailed(f"{where} is {release_from_wire(array.item())}; expected {release.name}")
+            raise NotServing(f"{where} is {release_from_wire(array.item())}; expected {release.name}")
 
 
 def _require_pages(model: str, answer: Tensors) -> None:
@@ -197,6 +226,14 @@ def _require_pages(model: str, answer: Tensors) -> None:
             problem = f"status is {status[0]}, with {shown.sum()} of {len(shown)} places filled"
         if problem:
             raise CheckFailed(f"golden requests: {model}, request {number + 1}: {problem}")
+
+
+def _require_same(model: str, inputs: Tensors, expected: Tensors, found: Tensors) -> None:
+    """Raise CheckFailed unless `model` answered every one of the requests `inputs` as it did before."""
+    for row in range(len(inputs["user_id"])):
+        problem = _difference(expected, found, row)
+        if problem:
+            raise CheckFailed(f"golden requests: {model}, {_described(inputs, row)}: {problem}")
 
 
 def _difference(expected: Tensors, found: Tensors, row: int) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonrec_client.contract import RECOMMEND
+from tritonrec_client.contract import RECOMMEND, STAGES
 
 from python_backend.pipeline import Pipeline
 from python_backend.release import Release
@@ -82,7 +82,10 @@ def try_out(
                 folder / "served",
                 log=config.output / "triton-build.log",
                 backends=config.output / "backends",
-                models=[f"{RECOMMEND.name}_{release.name}" for release in releases],
+                models=[
+                    *(f"{RECOMMEND.name}_{release.name}" for release in releases),
+                    *(f"{stage.name}_{draft.name}" for stage in STAGES),
+                ],
                 check=lambda client: ask_anonymously(client, f"{RECOMMEND.name}_{draft.name}"),
             ) as server,
         ):
@@ -105,7 +108,7 @@ def try_out(
     agreement = compare_pages(served.plain, in_process.result())
     require_agreement("served pages and the stages called in process", agreement)
     require_agreement(
-        "the ensemble and its stages, asked one by one", compare_pages(served.plain, served.stages)
+        "recommend and the stages' own models, asked one by one", compare_pages(served.plain, served.stages)
     )
     history = last_histories(histories, draft.sizes.history)
     require_same_inputs(served.stages, {"user_features": features.users, "history": history})

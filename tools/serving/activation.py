@@ -27,7 +27,7 @@ from tools.serving.history import Activation, note_activation, previous_release
 from tools.serving.live import LiveRepository
 from tools.serving.lock import Busy, exclusively
 from tools.serving.model_control import ModelControl
-from tools.serving.repository import RepositoryError, alias_of, stages_of
+from tools.serving.repository import RepositoryError, alias_of
 from tools.serving.steps import STEPS, ActivationRefused, NotServed, Show, Steps
 
 if TYPE_CHECKING:
@@ -193,10 +193,7 @@ class Control:
         with self._step("write"):
             live.served.put_release(release)
         with self._step("load"):
-            # One after the other: on a small machine stages that start together starve those that serve.
-            for stage in stages_of(release):
-                live.triton.load(f"{stage}_{release.name}")
-            # Again, so that a stage which this server would start anew does so now and not at the switch.
+            # Twice, so that a model which this server would start anew does so now and not at the switch.
             for _ in range(2):
                 live.triton.load(ensemble)
         with self._step("golden"):

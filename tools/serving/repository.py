@@ -3,7 +3,8 @@
 The committed `model_repository/` is the source. A release carries a copy with its build's widths. The served
 repository carries
 
-- per release its ensemble and stages, the release in every model's name: ``recommend_<release>``, …;
+- per release its ensemble and the models that it consists of in any profile, the release in every model's
+  name: ``recommend_<release>``, ``pipeline_<release>``, ``retrieve_<release>``, …;
 - `recommend`, an ensemble over the active release's stages, and ``recommend_<arm>`` for an experiment's arms;
 - the models that stand alone (`record_event`, `forget_user`), run by the active release's code.
 
@@ -150,9 +151,17 @@ def arm_of(alias: str) -> str | None:
 
 
 def stages_of(release: Release) -> list[str]:
-    """The names of a release's own stages, in the order of its ensemble; older releases may have others."""
-    config = read_config(_own_config(release, RECOMMEND.name))
-    return [step.model_name for step in config.ensemble_scheduling.step]
+    """The models that a release's ensemble consists of, in any profile; older releases may have others."""
+    profiles = _config_files(release.path / "models" / RECOMMEND.name)
+    steps = [step for path in profiles for step in read_config(path).ensemble_scheduling.step]
+    return list(dict.fromkeys(step.model_name for step in steps))
+
+
+def entry_models(folder: Path) -> list[str]:
+    """The models in the served repository `folder` that callers ask; with them come those they consist of."""
+    names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    matches = {name: RELEASE_MODEL.fullmatch(name) for name in names}
+    return [name for name, match in matches.items() if match is None or match["model"] == RECOMMEND.name]
 
 
 def standalone_models_of(release: Release) -> list[str]:
@@ -165,7 +174,8 @@ def standalone_models_of(release: Release) -> list[str]:
 def _parameters(release: Release) -> set[str]:
     """The names of the parameters of all of a release's models."""
     models = (*stages_of(release), *standalone_models_of(release))
-    return {name for model in models for name in read_config(_own_config(release, model)).parameters}
+    configs = (read_config(release.path / "models" / model / CONFIG) for model in models)
+    return {name for config in configs for name in config.parameters}
 
 
 def write_overrides(overrides: Mapping[str, str], folder: Path) -> None:
@@ -212,10 +222,6 @@ def _write_model(release: Release, model: str, name: str, folder: Path, override
         for key in values.keys() & config.parameters.keys():
             config.parameters[key].string_value = values[key]
         write_config(config, path)
-
-
-def _own_config(release: Release, model: str) -> Path:
-    return release.path / "models" / model / CONFIG
 
 
 def _copy_model(release: Release, model: str, target: Path) -> list[tuple[Path, ModelConfig]]:

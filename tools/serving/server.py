@@ -21,12 +21,15 @@ import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 from tritonrec_client.contract import ANONYMOUS, PADDING_ID, RECOMMEND, SESSION_ITEMS, USER_ID
 
-from tools.serving.repository import CONFIG
+from tools.serving.metrics import StageTime, read_stage_times
+from tools.serving.repository import CONFIG, entry_models
 from tools.serving.wheel import ServerUnavailableError, TritonWheel
 
 SHARED_MEMORY = Path("/dev/shm")
 EXIT_TIMEOUT = 10.0
 """Seconds that requests in flight get when the server stops."""
+LOCAL, STAGED = "local", "staged"
+"""Profiles: one model for all stages, or one for each (see model_repository/recommend)."""
 COLLECTED_WITHIN = 3.0
 """Seconds after which a stage's process that ended and was not collected has died, and was not unloaded."""
 
@@ -92,7 +95,8 @@ class TritonServer:
     """A Triton server of the models in `repository`, for the length of a with block.
 
     It listens on 127.0.0.1 unless `host` says otherwise, on free `ports` unless some are given, and writes to
-    the file `log`. `models` names what to load; by default everything. It is ready when `check` passes: by
+    the file `log`. `models` names what to load; by default what callers ask for and what that consists of in
+    `profile`. It is ready when `check` passes: by
     default an anonymous request to `recommend` where the repository has that model, because neither readiness
     endpoint looks at an ensemble's steps.
 
@@ -106,7 +110,8 @@ class TritonServer:
         *,
         log: Path,
         backends: Path,
-        models: Sequence[str] = ("*",),
+        models: Sequence[str] | None = None,
+        profile: str = LOCAL,
         ports: Ports | None = None,
         host: str = "127.0.0.1",
         check: Check | None = None,
@@ -118,6 +123,7 @@ class TritonServer:
         self.log = log
         self._backends = backends
         self._models = models
+        self._profile = profile
         self._check = check
         if check is None and (repository / RECOMMEND.name / CONFIG).is_file():
             self._check = ask_anonymously
@@ -247,6 +253,10 @@ class TritonServer:
             for model in models
         }
 
+    def stage_times(self) -> dict[str, StageTime]:
+        """The times of each stage since its models were loaded, up to a second old."""
+        return read_stage_times(f"{self.address.rpartition(':')[0]}:{self.ports.metrics}")
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError("the server is not running")
@@ -258,7 +268,8 @@ class TritonServer:
             f"--backend-directory={backends}",
             # Explicit: what is served changes when somebody asks for it, never because a file changed.
             "--model-control-mode=explicit",
-            *(f"--load-model={name}" for name in self._models),
+            *(f"--load-model={name}" for name in self._models or entry_models(self.repository)),
+            *([f"--model-config-name={self._profile}"] if self._profile != LOCAL else []),
             # Configurations are complete; guessing would start every stage twice.
             "--disable-auto-complete-config",
             "--exit-on-error=true",
