@@ -90,19 +90,23 @@ def fetch_lists(
 def infer(
     client: grpcclient.InferenceServerClient,
     model: str,
-    release: str,
+    release: str | None,
     tensors: Mapping[str, NDArray[Any]],
     *,
     timeout: float | None = None,
 ) -> Tensors:
-    """The outputs of `release`'s `model` for those of `tensors` that it takes, within `timeout` seconds."""
+    """The outputs of `release`'s `model` for those of `tensors` that it takes, within `timeout` seconds.
+
+    Without a `release`, of what is called `model` alone.
+    """
     inputs = []
     for tensor in MODELS[model].inputs:
         array = tensors[tensor.name]
         request = grpcclient.InferInput(tensor.name, array.shape, tensor.dtype)
         request.set_data_from_numpy(array)
         inputs.append(request)
-    result = client.infer(f"{model}_{release}", inputs, client_timeout=timeout)
+    name = model if release is None else f"{model}_{release}"
+    result = client.infer(name, inputs, client_timeout=timeout)
     return {tensor.name: result.as_numpy(tensor.name) for tensor in MODELS[model].outputs}
 
 
