@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from tritonrec_client.contract import MODELS, PIPELINE, STAGES
 
 from python_backend.release import Release
-from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
 
 STAGE_CLASSES = {
     "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
@@ -29,6 +29,15 @@ def load_stage(name: str, release: Release, options: Mapping[str, str]) -> Stage
     module, _, stage_class = STAGE_CLASSES[name].partition(":")
     stage: Stage = getattr(importlib.import_module(module), stage_class).load(release, options)
     return stage
+
+
+def failure(stage: str, error: Exception) -> str:
+    """What a caller is told about the fault `error` of `stage`."""
+    return f"{stage} failed ({type(error).__name__}: {error})"
+
+
+class StageFailed(RuntimeError):
+    """A fault of one of the stages; the message names it."""
 
 
 class Pipeline(Stage):
@@ -56,13 +65,20 @@ class Pipeline(Stage):
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         """Every tensor that the pipeline takes and makes, by the contract's names, ``[B, width]``.
 
-        `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs.
+        `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs, Unavailable where a
+        stage does, and StageFailed.
         """
         self.check(inputs)
         tensors = dict(inputs)
         for stage in self.stages:
             began = time.perf_counter()
             # No more than Triton would hand to it.
-            tensors |= stage({tensor.name: tensors[tensor.name] for tensor in MODELS[stage.name].inputs})
+            taken = {tensor.name: tensors[tensor.name] for tensor in MODELS[stage.name].inputs}
+            try:
+                tensors |= stage(taken)
+            except Unavailable:
+                raise
+            except Exception as error:
+                raise StageFailed(failure(stage.name, error)) from error
             self.observe(stage.name, time.perf_counter() - began)
         return tensors

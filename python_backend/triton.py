@@ -19,7 +19,7 @@ from python_backend.background import in_background, step_back, step_forward
 from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
 from python_backend.metrics import StageSeconds
-from python_backend.pipeline import load_stage
+from python_backend.pipeline import StageFailed, failure, load_stage
 from python_backend.release import Release
 from python_backend.stages.base import Array, InvalidRequest, Unavailable
 
@@ -82,7 +82,8 @@ class StageModel:
             return [self._response(next(answers)) if no is None else no for no in refusals]
         except Exception as error:
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
-            message = f"{self._name} failed ({type(error).__name__}: {error}); see the server's log"
+            what = str(error) if isinstance(error, StageFailed) else failure(self._name, error)
+            message = f"{what}; see the server's log"
             return [self._error(message, pb_utils.TritonError.INTERNAL) for _ in requests]
 
     def _arrays(self, request: Any) -> dict[str, Array]:

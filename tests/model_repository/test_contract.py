@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig
-from tritonrec_client.contract import MODELS, RECOMMEND, STAGES, Sizes, Tensor
+from tritonrec_client.contract import MODELS, PIPELINE, RECOMMEND, STAGES, Model, Sizes, Tensor
 
 from tools.serving.repository import SOURCE, read_config
 
 CONFIGS = sorted(SOURCE.glob("*/config.pbtxt"))
 STAGE_NAMES = [stage.name for stage in STAGES]
+COMPUTING = [*STAGE_NAMES, PIPELINE.name]
+STAGED = read_config(SOURCE / RECOMMEND.name / "configs" / "staged.pbtxt")
 
 
 def config_of(model: str) -> ModelConfig:
@@ -52,7 +54,7 @@ def test_every_model_keeps_the_batch_and_none_has_an_optional_input(model: str) 
     assert not any(tensor.optional for tensor in config.input)
 
 
-@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("stage", COMPUTING)
 def test_a_stage_is_warmed_with_one_row_and_with_a_full_batch(stage: str) -> None:
     config = config_of(stage)
 
@@ -63,7 +65,7 @@ def test_a_stage_is_warmed_with_one_row_and_with_a_full_batch(stage: str) -> Non
         assert all(sample.zero_data for sample in warmup.inputs.values())
 
 
-@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("stage", COMPUTING)
 def test_a_stage_batches_knows_its_release_and_caps_its_threads(stage: str) -> None:
     config = config_of(stage)
 
@@ -72,18 +74,40 @@ def test_a_stage_batches_knows_its_release_and_caps_its_threads(stage: str) -> N
     assert "release_dir" in config.parameters
 
 
-@pytest.mark.parametrize("stage", STAGE_NAMES)
+@pytest.mark.parametrize("stage", COMPUTING)
 def test_no_stage_has_a_queue_policy_because_the_batcher_then_overlooks_requests(stage: str) -> None:
     assert not config_of(stage).dynamic_batching.HasField("default_queue_policy")
 
 
-def test_the_ensemble_connects_every_tensor_of_every_stage_under_its_own_name() -> None:
-    steps = {step.model_name: step for step in config_of(RECOMMEND.name).ensemble_scheduling.step}
+@pytest.mark.parametrize(
+    ("config", "models"),
+    [(config_of(RECOMMEND.name), (PIPELINE,)), (STAGED, STAGES)],
+    ids=["local profile", "staged profile"],
+)
+def test_the_ensemble_connects_every_tensor_of_its_models_under_its_own_name(
+    config: ModelConfig, models: tuple[Model, ...]
+) -> None:
+    steps = {step.model_name: step for step in config.ensemble_scheduling.step}
 
-    assert list(steps) == STAGE_NAMES
-    for stage in STAGES:
-        assert dict(steps[stage.name].input_map) == {tensor.name: tensor.name for tensor in stage.inputs}
-        assert dict(steps[stage.name].output_map) == {tensor.name: tensor.name for tensor in stage.outputs}
+    assert list(steps) == [model.name for model in models]
+    for model in models:
+        assert dict(steps[model.name].input_map) == {tensor.name: tensor.name for tensor in model.inputs}
+        assert dict(steps[model.name].output_map) == {tensor.name: tensor.name for tensor in model.outputs}
+
+
+def test_the_profiles_of_the_ensemble_differ_in_nothing_but_its_steps() -> None:
+    local, staged = config_of(RECOMMEND.name), ModelConfig()
+    staged.CopyFrom(STAGED)
+    for config in (local, staged):
+        config.ClearField("ensemble_scheduling")
+
+    assert local == staged
+
+
+def test_the_model_of_all_stages_has_the_parameters_of_each_of_them() -> None:
+    parameters = set().union(*(config_of(stage).parameters for stage in STAGE_NAMES))
+
+    assert set(config_of(PIPELINE.name).parameters) == parameters
 
 
 def test_every_step_takes_only_what_the_request_or_an_earlier_step_gives() -> None:
@@ -95,10 +119,10 @@ def test_every_step_takes_only_what_the_request_or_an_earlier_step_gives() -> No
     assert {tensor.name for tensor in RECOMMEND.outputs} <= known
 
 
-def test_the_stages_model_files_differ_in_nothing_but_the_name_of_the_stage() -> None:
+def test_the_models_files_differ_in_nothing_but_the_name_of_the_model() -> None:
     texts = {
-        (SOURCE / stage / "1" / "model.py").read_text(encoding="utf-8").replace(stage, "STAGE")
-        for stage in STAGE_NAMES
+        (SOURCE / model / "1" / "model.py").read_text(encoding="utf-8").replace(model, "MODEL")
+        for model in COMPUTING
     }
 
     assert len(texts) == 1

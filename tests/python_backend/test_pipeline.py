@@ -9,10 +9,19 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from onnx_graphs import write_rank, write_retrieve
-from tritonrec_client.contract import FEEDBACK, MODELS, STAGES, Reason, Sizes, Status, release_tensor
+from tritonrec_client.contract import (
+    FEEDBACK,
+    MODELS,
+    PIPELINE,
+    STAGES,
+    Reason,
+    Sizes,
+    Status,
+    release_tensor,
+)
 
 from python_backend.features import FeatureEncoder
-from python_backend.pipeline import STAGE_CLASSES, Pipeline, load_stage
+from python_backend.pipeline import STAGE_CLASSES, Pipeline, StageFailed, load_stage
 from python_backend.release import Release
 from python_backend.stages.base import Arrays, InvalidRequest, Stage
 from python_backend.stores import UserRecord, open_store
@@ -68,7 +77,29 @@ def request(user_id: int = USER, *, diversity: float = 0.0, rows: int = 1) -> di
 
 def test_the_stages_run_in_the_contracts_order(pipeline: Pipeline) -> None:
     assert [stage.name for stage in pipeline.stages] == [stage.name for stage in STAGES]
-    assert list(STAGE_CLASSES) == [stage.name for stage in (*STAGES, *FEEDBACK)]
+    assert list(STAGE_CLASSES) == [stage.name for stage in (*STAGES, PIPELINE, *FEEDBACK)]
+
+
+def test_each_stage_is_timed(pipeline: Pipeline) -> None:
+    times: list[tuple[str, float]] = []
+    pipeline.observe = lambda stage, seconds: times.append((stage, seconds))
+    try:
+        pipeline(request())
+    finally:
+        del pipeline.observe
+
+    assert [stage for stage, _ in times] == [stage.name for stage in STAGES]
+    assert all(seconds > 0 for _, seconds in times)
+
+
+def test_a_stage_that_breaks_down_is_named(pipeline: Pipeline) -> None:
+    class Broken(type(pipeline.stages[2])):  # type: ignore[misc]
+        def __call__(self, inputs: Arrays) -> dict[str, Any]:
+            raise IndexError("no such row")
+
+    broken = Broken.__new__(Broken)
+    with pytest.raises(StageFailed, match=r"rank failed \(IndexError: no such row\)"):
+        Pipeline([*pipeline.stages[:2], broken, pipeline.stages[3]])(request())
 
 
 def test_a_page_comes_out_and_every_tensor_on_the_way(pipeline: Pipeline) -> None:

@@ -11,6 +11,7 @@ from tiny import Build, Server, write_shop
 
 from python_backend.pipeline import Pipeline
 from tools.build_repo import OK, main
+from tools.serving.server import STAGED
 
 # A busy machine is no failure, and requests to a server are slow beside pure functions.
 settings.register_profile(
@@ -34,6 +35,13 @@ def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def server(tiny_build: Build) -> Iterator[Server]:
     """The tiny release on a Triton that reads the store which its build filled."""
     with tiny_build.triton("served", store_url=tiny_build.config.store.url) as triton:
+        yield Server(triton, tiny_build)
+
+
+@pytest.fixture(scope="session")
+def staged_server(tiny_build: Build) -> Iterator[Server]:
+    """The same release with a model for each stage."""
+    with tiny_build.triton("staged", STAGED, store_url=tiny_build.config.store.url) as triton:
         yield Server(triton, tiny_build)
 
 

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 from tritonrec_client import Client, Page, RecommendError, Retry
-from tritonrec_client.contract import FEEDBACK, RECOMMEND, STAGES, release_to_wire
+from tritonrec_client.contract import FEEDBACK, PIPELINE, RECOMMEND, STAGES, release_to_wire
 
 from python_backend.release import MANIFEST, Release
 from tools.releases.golden import GOLDEN
@@ -97,9 +97,10 @@ class Site:
     def assert_serves(self, release: str, arms: dict[str, str] | None = None) -> None:
         """Disk, server and history agree that `release` is active, and nothing else is left anywhere."""
         releases = {release, *(arms or {}).values()}
-        wanted = {f"{model.name}_{name}" for model in (*STAGES, RECOMMEND) for name in releases}
+        wanted = {f"{model.name}_{name}" for model in (PIPELINE, RECOMMEND) for name in releases}
         wanted |= {RECOMMEND.name, *WRITERS, *(f"{RECOMMEND.name}_{arm}" for arm in arms or {})}
-        assert {path.name for path in self.served.folder.iterdir() if path.is_dir()} == wanted
+        stages = {f"{stage.name}_{name}" for stage in STAGES for name in releases}
+        assert {path.name for path in self.served.folder.iterdir() if path.is_dir()} == wanted | stages
         assert not list(self.build.glob(".served.*"))
         with ModelControl(self.triton.address) as control:
             assert {name for name, state in control.states().items() if state == "READY"} == wanted

@@ -106,16 +106,16 @@ def crash_on_load(folder: Path) -> None:
 
 
 def declare_a_wrong_shape(folder: Path) -> None:
-    path = folder / "models" / "rank" / "config.pbtxt"
+    path = folder / "models" / "pipeline" / "config.pbtxt"
     before = path.read_text()
-    path.write_text(re.sub(r'(name: "rank_score"\s+data_type: TYPE_FP32\s+dims: )60', r"\g<1>59", before))
+    path.write_text(re.sub(r'(name: "score"\s+data_type: TYPE_FP32\s+dims: )10', r"\g<1>9", before))
     assert path.read_text() != before
 
 
 def remember_another_answer(folder: Path) -> None:
     with np.load(folder / GOLDEN) as arrays:
         golden = dict(arrays)
-    golden["rank/rank_score"][0, 0] += 1
+    golden["recommend/score"][0, 0] += 1
     np.savez_compressed(folder / GOLDEN, **golden)
 
 
@@ -134,9 +134,9 @@ def take_another_input(folder: Path) -> None:
         (change_a_byte, False, "verify", "artifacts/rank.onnx: was changed"),
         (take_another_input, True, "contract", "input diversity: release .* has it, .* does not"),
         (crash_on_load, True, "load", "RuntimeError: the stage is broken"),
-        (remember_another_answer, True, "golden", r"golden requests: rank, request 1 .*rank_score\[0\] is"),
+        (remember_another_answer, True, "golden", r"golden requests: recommend, request 1 .*score\[0\] is"),
         pytest.param(corrupt_the_graph, True, "load", "retrieve.onnx", marks=pytest.mark.slow),
-        pytest.param(declare_a_wrong_shape, True, "load", "rank_score", marks=pytest.mark.slow),
+        pytest.param(declare_a_wrong_shape, True, "load", "score", marks=pytest.mark.slow),
         pytest.param(forget_the_answers, True, "golden", "golden.npz: is missing", marks=pytest.mark.slow),
     ],
 )

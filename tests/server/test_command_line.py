@@ -16,7 +16,7 @@ import pytest
 from processes import children_of
 from tiny import Build, Server
 from tritonrec_client import cli, read_items
-from tritonrec_client.contract import STAGES
+from tritonrec_client.contract import FEEDBACK
 
 from tools import serve
 from tools.serving.server import Ports
@@ -150,7 +150,7 @@ def test_what_was_built_is_served_until_it_is_told_to_end_and_nothing_stays_behi
 
     children = children_of(process.pid)
     family = [process.pid, *children, *(each for child in children for each in children_of(child))]
-    assert len(family) > len(STAGES) + 1  # the command, Triton and its stages
+    assert len(family) >= 2 + 2 + len(FEEDBACK)  # the command, Triton, the pipeline twice and what writes
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (serve.OK, "stopping\n", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,23 @@ pytestmark = pytest.mark.server
 Change = Callable[[dict[str, np.ndarray]], None]
 
 
+@pytest.fixture
+def grpc_client(staged_server: Server) -> Iterator[Any]:
+    """A client of the server that has a model for each stage."""
+    with staged_server.triton.client() as client:
+        yield client
+
+
 @pytest.fixture(scope="module")
-def written(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Release:
+def written(staged_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Release:
     """The served release with golden requests of its own, in another folder."""
-    served = server.build.release
+    served = staged_server.build.release
     folder = tmp_path_factory.mktemp("golden") / served.name
     folder.mkdir()
     shutil.copy(served.path / "manifest.json", folder)
     release = Release.open(folder)
-    sessions = golden_sessions(server.dataset.interactions)
-    with server.triton.client() as client:
+    sessions = golden_sessions(staged_server.dataset.interactions)
+    with staged_server.triton.client() as client:
         write_golden(folder, client, release, sessions)
     return release
 
@@ -54,7 +61,19 @@ def test_a_release_answers_as_it_did_when_it_was_built(grpc_client: Any, written
     check_golden(grpc_client, written, with_rules=True)
 
 
-def test_the_requests_name_nobody_and_have_both_diversities(server: Server, written: Release) -> None:
+def test_where_the_stages_are_one_model_the_pages_are_compared(
+    server: Server, written: Release, changed: Callable[[Change], Release]
+) -> None:
+    def lower_a_score(kept: dict[str, np.ndarray]) -> None:
+        kept["recommend/score"][3, 7] -= 0.01
+
+    with server.triton.client() as client:
+        check_golden(client, written)
+        with pytest.raises(CheckFailed, match=r"golden requests: recommend, request 4 .*: score\[7\]"):
+            check_golden(client, changed(lower_a_score))
+
+
+def test_the_requests_name_nobody_and_have_both_diversities(written: Release) -> None:
     with np.load(written.path / GOLDEN) as kept:
         assert (kept["inputs/user_id"] == -1).all()
         assert len(np.unique(kept["inputs/diversity"])) == 2
@@ -62,9 +81,9 @@ def test_the_requests_name_nobody_and_have_both_diversities(server: Server, writ
 
 
 def test_the_same_answers_give_the_same_bytes(
-    server: Server, grpc_client: Any, written: Release, tmp_path: Path
+    staged_server: Server, grpc_client: Any, written: Release, tmp_path: Path
 ) -> None:
-    write_golden(tmp_path, grpc_client, written, golden_sessions(server.dataset.interactions))
+    write_golden(tmp_path, grpc_client, written, golden_sessions(staged_server.dataset.interactions))
     assert (tmp_path / GOLDEN).read_bytes() == (written.path / GOLDEN).read_bytes()
 
 
@@ -102,10 +121,10 @@ def test_the_stages_before_the_page_are_compared_under_rules_too(
 
 
 def test_an_answer_of_another_release_is_no_answer(
-    server: Server, grpc_client: Any, changed: Callable[[Change], Release]
+    staged_server: Server, grpc_client: Any, changed: Callable[[Change], Release]
 ) -> None:
-    nobody = Release("ffffffffffff", server.sizes, changed(lambda kept: None).path)
-    with pytest.raises(CheckFailed, match=r"feature_lookup, request 1 .*: no answer: .*ffffffffffff"):
+    nobody = Release("ffffffffffff", staged_server.sizes, changed(lambda kept: None).path)
+    with pytest.raises(CheckFailed, match=r"recommend, request 1 .*: no answer: .*ffffffffffff"):
         check_golden(grpc_client, nobody)
 
 

@@ -65,14 +65,17 @@ def test_in_process_a_batch_gets_what_each_of_its_users_gets_alone(
     assert_same_pages(in_batches(pipeline, request_, BATCH), in_batches(pipeline, request_, 1))
 
 
-def test_the_ensemble_gives_what_its_stages_give_one_after_the_other(
-    server: Server, grpc_client: Any, request_: Arrays
+def test_stages_in_one_model_and_in_a_model_each_give_the_same_pages(
+    server: Server, staged_server: Server, grpc_client: Any, request_: Arrays
 ) -> None:
-    tensors = rows_of(request_, slice(BATCH))
-    for stage in STAGES:
-        tensors |= infer(grpc_client, stage.name, server.release, tensors)
-    served = ask(grpc_client, rows_of(request_, slice(BATCH)))
-    assert_same_pages(served, tensors)
+    first = rows_of(request_, slice(BATCH))
+    served = ask(grpc_client, first)
+    with staged_server.triton.client() as client:
+        assert_same_pages(ask(client, first), served)
+        tensors = dict(first)
+        for stage in STAGES:
+            tensors |= infer(client, stage.name, server.release, tensors)
+    assert_same_pages(tensors, served)
 
 
 def test_every_stage_says_for_every_row_which_release_it_belongs_to(server: Server, grpc_client: Any) -> None:

@@ -16,7 +16,7 @@ from tools.config.build import BuildConfig, load_config
 from tools.data.dataset import Dataset, load_dataset
 from tools.releases.folder import find_releases
 from tools.serving.repository import write_served_repository
-from tools.serving.server import TritonServer
+from tools.serving.server import LOCAL, TritonServer
 
 USERS, ITEMS, TASTES = 80, 150, 5
 WITHOUT_EVENTS, WITHOUT_FEATURES = 2, 3
@@ -122,11 +122,16 @@ class Build:
         """The first one that was built."""
         return self.releases[0]
 
-    def triton(self, folder: str, **overrides: str) -> TritonServer:
+    def triton(self, folder: str, profile: str = LOCAL, **overrides: str) -> TritonServer:
         """A server of the first release, not yet started; `overrides` are parameters of its stages."""
         repository = self.folder / folder
         write_served_repository([self.release.path], self.release.name, repository, overrides=overrides)
-        return TritonServer(repository, log=self.folder / f"{folder}.log", backends=self.output / "backends")
+        return TritonServer(
+            repository,
+            log=self.folder / f"{folder}.log",
+            backends=self.output / "backends",
+            profile=profile,
+        )
 
 
 @dataclass(frozen=True)

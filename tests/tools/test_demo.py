@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tools.demo import SHOWN, example_requests, share_lines
+from tools.serving.metrics import StageTime
 from tools.serving.server import Statistics
 
 EXAMPLES = {
@@ -24,12 +25,12 @@ def test_it_asks_for_a_heavy_a_light_an_unknown_and_an_anonymous_user() -> None:
 
 
 def test_each_stage_has_its_share_of_what_a_client_waits() -> None:
-    spent = {
-        "retrieve": Statistics(requests=10, executions=10, queue_ms=5, compute_ms=15),
-        "rank": Statistics(requests=10, executions=5, queue_ms=0, compute_ms=40),
-    }
-    retrieve, rank, rest, total = share_lines(spent, client_ms=8.0)
+    pipeline = Statistics(requests=10, executions=10, queue_ms=4, compute_ms=60)
+    times = {"retrieve": StageTime(batches=10, seconds=0.02), "rank": StageTime(batches=10, seconds=0.032)}
+    retrieve, rank, around, queue, rest, total = share_lines(pipeline, times, client_ms=8.0)
     assert retrieve.split()[:4] == ["retrieve", "2.00", "ms", "25%"]
-    assert rank.split()[:4] == ["rank", "4.00", "ms", "50%"]
-    assert rest.split()[:5] == ["the", "rest", "2.00", "ms", "25%"]
+    assert rank.split()[:4] == ["rank", "3.20", "ms", "40%"]
+    assert around.split()[:5] == ["Triton,", "around", "0.80", "ms", "10%"]
+    assert queue.split()[:5] == ["Triton,", "queue", "0.40", "ms", "5%"]
+    assert rest.split()[:5] == ["the", "rest", "1.60", "ms", "20%"]
     assert total.split()[-2:] == ["8.00", "ms"]

@@ -1,4 +1,4 @@
-"""The stages in one process inside Triton, run by the code of their own release."""
+"""The stage `pipeline` inside Triton, run by the code of its own release."""
 
 from __future__ import annotations
 

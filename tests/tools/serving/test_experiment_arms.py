@@ -59,7 +59,7 @@ def test_arms_come_and_go_by_the_command_line(
     before = served_by(server)
     assert run(server, "start", "--force", "a trial of the command line") == OK
     assert "serving recommend_new: release bbbbbbbbbbbb, for 75.0% of the users" in capsys.readouterr().out
-    assert {"recommend_old", "recommend_new", f"rank_{OLD}", f"rank_{NEW}"} <= served_by(server)
+    assert {"recommend_old", "recommend_new", f"pipeline_{OLD}", f"pipeline_{NEW}"} <= served_by(server)
     assert run(server, "stop") == OK
     assert served_by(server) == before
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tritonrec_client.contract import FEEDBACK, MODELS, RECOMMEND, STAGES, Sizes
+from tritonrec_client.contract import FEEDBACK, MODELS, PIPELINE, RECOMMEND, STAGES, Sizes
 
 from tools.serving import repository
 from tools.serving.repository import (
     RepositoryError,
+    entry_models,
     read_config,
     write_release_models,
     write_served_repository,
@@ -38,11 +39,11 @@ def names(folder: Path) -> set[str]:
 
 
 def models_of(*releases: str) -> set[str]:
-    return {f"{model.name}_{release}" for model in (*STAGES, RECOMMEND) for release in releases}
+    return {f"{model.name}_{release}" for model in (*STAGES, PIPELINE, RECOMMEND) for release in releases}
 
 
-def steps(folder: Path, ensemble: str) -> list[str]:
-    config = read_config(folder / ensemble / "config.pbtxt")
+def steps(folder: Path, ensemble: str, profile: str = "config.pbtxt") -> list[str]:
+    config = read_config(folder / ensemble / profile)
     return [step.model_name for step in config.ensemble_scheduling.step]
 
 
@@ -76,8 +77,23 @@ def test_every_release_is_served_under_its_own_names(tmp_path: Path, releases: l
 def test_recommend_points_at_the_active_release(tmp_path: Path, releases: list[Path]) -> None:
     write_served_repository(releases, NEW, tmp_path / "served")
 
-    assert steps(tmp_path / "served", "recommend") == [f"{stage.name}_{NEW}" for stage in STAGES]
-    assert steps(tmp_path / "served", f"recommend_{OLD}") == [f"{stage.name}_{OLD}" for stage in STAGES]
+    for ensemble, name in (("recommend", NEW), (f"recommend_{OLD}", OLD)):
+        assert steps(tmp_path / "served", ensemble) == [f"pipeline_{name}"]
+        assert steps(tmp_path / "served", ensemble, "configs/staged.pbtxt") == [
+            f"{stage.name}_{name}" for stage in STAGES
+        ]
+
+
+def test_callers_ask_the_ensembles_and_what_writes_but_no_stage(tmp_path: Path, releases: list[Path]) -> None:
+    write_served_repository(releases, OLD, tmp_path / "served", arms={"bold": NEW})
+
+    assert set(entry_models(tmp_path / "served")) == {
+        "recommend",
+        f"recommend_{OLD}",
+        f"recommend_{NEW}",
+        "recommend_bold",
+        *WRITERS,
+    }
 
 
 def test_a_stage_knows_the_absolute_folder_of_its_release_and_what_was_overridden(
@@ -107,7 +123,8 @@ def test_switching_the_active_release_changes_what_has_no_release_in_its_name_al
 
     active = {"recommend", *WRITERS}
     assert {name for name in before if before[name] != after[name]} == {
-        f"{name}/config.pbtxt" for name in active
+        "recommend/configs/staged.pbtxt",
+        *(f"{name}/config.pbtxt" for name in active),
     }
     assert before.keys() == after.keys()
 
@@ -151,11 +168,11 @@ def test_what_writes_stays_where_an_older_release_has_nothing_of_the_kind(
 def test_a_release_with_other_stages_is_served_with_its_own(tmp_path: Path, releases: list[Path]) -> None:
     models = releases[0] / "models"
     (models / "rank").rename(models / "sort")
-    for path in (models / "sort" / "config.pbtxt", models / "recommend" / "config.pbtxt"):
+    for path in (models / "sort" / "config.pbtxt", models / "recommend" / "configs" / "staged.pbtxt"):
         path.write_text(path.read_text().replace('name: "rank"', 'name: "sort"'))
     write_served_repository(releases, NEW, tmp_path / "served")
 
-    assert steps(tmp_path / "served", f"recommend_{OLD}")[2] == f"sort_{OLD}"
+    assert steps(tmp_path / "served", f"recommend_{OLD}", "configs/staged.pbtxt")[2] == f"sort_{OLD}"
     assert f"rank_{OLD}" not in names(tmp_path / "served")
     write_served_repository(releases[1:], NEW, tmp_path / "served")
     assert f"sort_{OLD}" not in names(tmp_path / "served")
@@ -166,7 +183,7 @@ def test_each_arm_of_an_experiment_is_an_ensemble_of_its_own(tmp_path: Path, rel
     write_served_repository(releases, OLD, served, arms={"control": OLD, "bold_2": NEW})
 
     assert steps(served, "recommend_control") == steps(served, "recommend")
-    assert steps(served, "recommend_bold_2") == [f"{stage.name}_{NEW}" for stage in STAGES]
+    assert steps(served, "recommend_bold_2") == [f"pipeline_{NEW}"]
     write_served_repository(releases, OLD, served, arms={"control": OLD})
     assert "recommend_bold_2" not in names(served)
     assert "recommend_control" in names(served)

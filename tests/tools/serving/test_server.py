@@ -19,24 +19,40 @@ import pytest
 import tritonclient.grpc as grpcclient
 from toy_release import FAULT, RELEASE, SIZES, make_release
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
-from tritonrec_client.contract import RECOMMEND, STAGES, release_from_wire
+from tritonrec_client.contract import FEEDBACK, RECOMMEND, STAGES, release_from_wire
 
+from python_backend.metrics import EVERY
+from tools.serving.metrics import StageTime, spent
 from tools.serving.repository import write_served_repository
-from tools.serving.server import Ports, TritonServer
+from tools.serving.server import LOCAL, STAGED, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
 pytestmark = pytest.mark.server
 
 
-def make_server(build: Path, release: Path, **overrides: str) -> TritonServer:
+PROCESSES = {
+    LOCAL: {"pipeline": 2},
+    STAGED: {"feature_lookup": 1, "retrieve": 2, "rank": 2, "rerank": 1},
+}
+
+
+def make_server(build: Path, release: Path, profile: str = LOCAL, **overrides: str) -> TritonServer:
     write_served_repository([release], RELEASE, build / "served", overrides=overrides)
-    return TritonServer(build / "served", log=build / "triton.log", backends=build / "backends")
+    return TritonServer(
+        build / "served", log=build / "triton.log", backends=build / "backends", profile=profile
+    )
+
+
+@pytest.fixture(scope="module", params=PROCESSES)
+def profile(request: pytest.FixtureRequest) -> str:
+    """Everything holds for one model of all stages and for a model per stage."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+def server(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     build = tmp_path_factory.mktemp("build")
-    with make_server(build, make_release(build, RELEASE)) as server:
+    with make_server(build, make_release(build, RELEASE), profile) as server:
         yield server
 
 
@@ -137,7 +153,8 @@ def test_a_request_whose_deadline_has_passed_is_not_computed(client: Any) -> Non
 
     assert status == "UNAVAILABLE"
     assert re.search(
-        r"deadline_ms: found -1\d\d\d ms left before feature_lookup; allowed is 20 or more", message
+        r"deadline_ms: found -1\d\d\d ms left before (pipeline|feature_lookup); allowed is 20 or more",
+        message,
     )
 
 
@@ -189,10 +206,12 @@ def test_bad_requests_do_not_touch_those_that_share_a_batch_with_them(server: Tr
             assert answers == [refused if (number + offset) % 2 else "a page" for number in range(20)]
 
 
-def test_each_stage_was_warmed_in_each_of_its_processes_with_both_batch_sizes(server: TritonServer) -> None:
+def test_each_model_was_warmed_in_each_of_its_processes_with_both_batch_sizes(
+    server: TritonServer, profile: str
+) -> None:
     statistics = server.statistics()
 
-    for stage, processes in (("feature_lookup", 1), ("retrieve", 2), ("rank", 2), ("rerank", 1)):
+    for stage, processes in PROCESSES[profile].items():
         with server.client() as client:
             batches = client.get_inference_statistics(f"{stage}_{RELEASE}").model_stats[0].batch_stats
         assert {1, 64} <= {batch.batch_size for batch in batches}
@@ -205,16 +224,35 @@ def test_what_was_started_behind_others_serves_with_the_servers_own_priority(ser
     assert priorities == {os.getpriority(os.PRIO_PROCESS, server.pid)}
 
 
-def test_statistics_between_two_looks_count_what_was_asked(server: TritonServer, client: Any) -> None:
+def test_statistics_between_two_looks_count_what_was_asked(
+    server: TritonServer, client: Any, profile: str
+) -> None:
     before = server.statistics()
     for _ in range(10):
         ask(client, tensors())
     after = server.statistics()
 
-    for stage in STAGES:
-        spent = after[f"{stage.name}_{RELEASE}"] - before[f"{stage.name}_{RELEASE}"]
-        assert (spent.requests, spent.executions) == (10, 10)
-        assert spent.compute_ms > 0
+    for stage in PROCESSES[profile]:
+        counted = after[f"{stage}_{RELEASE}"] - before[f"{stage}_{RELEASE}"]
+        assert (counted.requests, counted.executions) == (10, 10)
+        assert counted.compute_ms > 0
+
+
+def test_the_metrics_tell_what_each_stage_took_whatever_model_it_is_in(
+    server: TritonServer, client: Any
+) -> None:
+    time.sleep(2 * EVERY)
+    before = server.stage_times()
+    for _ in range(10):
+        ask(client, tensors())
+    names = [stage.name for stage in STAGES]
+
+    def times() -> dict[str, StageTime]:
+        now = spent(before, server.stage_times())
+        return {name: now.get(name, StageTime()) for name in names}
+
+    wait_until(lambda: [time.batches for time in times().values()] == [10] * len(STAGES))
+    assert all(time.seconds > 0 for time in times().values())
 
 
 def test_a_taken_port_is_named_before_anything_starts(server: TritonServer) -> None:
@@ -259,9 +297,9 @@ def test_a_dead_stage_is_noticed_an_unloaded_one_is_not_and_nothing_is_left_behi
         with server.client() as client:
             client.unload_model("recommend")
             client.unload_model(f"recommend_{RELEASE}")
-            client.unload_model(f"rerank_{RELEASE}")
-            wait_until(lambda: not client.is_model_ready(f"rerank_{RELEASE}"))
-            wait_until(lambda: len(stage_processes(group)) == 7)
+            client.unload_model(f"pipeline_{RELEASE}")
+            wait_until(lambda: not client.is_model_ready(f"pipeline_{RELEASE}"))
+            wait_until(lambda: len(stage_processes(group)) == len(FEEDBACK))
             assert server.dead_stages() == []
 
         victim = stage_processes(group)[0]
