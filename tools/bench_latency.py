@@ -1,7 +1,7 @@
 """p50 and p99 of `recommend` over gRPC, beside the same stages called in process, in one run.
 
 The two take turns, so that a machine whose speed drifts treats both alike; figures are medians over the
-repeats. One client, one request at a time, every known user.
+repeats. One client, one request at a time, users drawn at random from the store.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from tritonrec_client import Client
@@ -23,7 +24,9 @@ from tritonrec_client.contract import DEFAULT_DIVERSITY
 
 from python_backend.pipeline import Pipeline
 from python_backend.release import Release
+from python_backend.stores import StoreUnavailable
 from tools.evaluation.served import requests_of
+from tools.load.visitors import stored_users
 from tools.releases.folder import NoReleaseError, find_release
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
@@ -31,6 +34,8 @@ from tools.serving.wheel import ServerUnavailableError
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
 REPEATS, REQUESTS = 7, 300
+MOST_USERS = 1_000_000
+"""Requests are for some of the first so many users."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with TritonServer(
             build / "bench", log=build / "triton-bench.log", backends=build / "backends"
         ) as server:
-            figures = measure(server.address, release, settings, options.repeats, options.requests)
-    except ServerUnavailableError as error:
+            users = draw_users(settings["store_url"], options.requests)
+            figures = measure(server.address, release, settings, options.repeats, users)
+    except (ServerUnavailableError, StoreUnavailable) as error:
         print(f"bench_latency.py: {error}", file=sys.stderr)
         return FAILED
     _print(figures)
@@ -58,12 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
+def draw_users(store_url: str, count: int) -> NDArray[np.int64]:
+    """`count` of the store's users, int64, always the same ones. Raises StoreUnavailable."""
+    users = stored_users(store_url, MOST_USERS)
+    if not len(users):
+        raise StoreUnavailable("the store holds no users")
+    return np.random.default_rng(1).choice(users, count)
+
+
 def measure(
-    address: str, release: Release, settings: dict[str, str], repeats: int, requests: int
+    address: str, release: Release, settings: dict[str, str], repeats: int, users: NDArray[np.int64]
 ) -> dict[str, object]:
-    """Milliseconds per request of both ways, as medians over the repeats."""
-    random = np.random.default_rng(1)
-    users = random.integers(1, 900, requests)  # most ids of a small data set, and some that nobody has
+    """Milliseconds per request of both ways, as medians over the repeats; each asks for all of `users`."""
     pipeline = Pipeline.load(release, settings)
     with Client(address) as client:
         client.connect()
@@ -85,17 +97,18 @@ def measure(
         }
         for way, runs in times.items()  # the first repeat of each only warms up
     }
-    differences = [
-        np.median(one) - np.median(other)
+    medians = [
+        (np.median(one), np.median(other))
         for one, other in zip(times["served"][1:], times["in process"][1:], strict=True)
     ]
-    figures["served p50 - in process p50"] = float(np.median(differences))
+    figures["served p50 - in process p50"] = float(np.median([one - other for one, other in medians]))
+    figures["served p50 / in process p50"] = float(np.median([one / other for one, other in medians]))
     figures["machine"] = f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}"
-    figures["runs"] = f"{repeats} repeats of {requests} requests each, in turns"
+    figures["runs"] = f"{repeats} repeats of {len(users)} requests each, in turns"
     return figures
 
 
-def _time(ask: Callable[[int], None], users: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
+def _time(ask: Callable[[int], None], users: NDArray[np.int64]) -> list[float]:
     milliseconds = []
     for user in users.tolist():
         started = time.perf_counter()
@@ -120,7 +133,10 @@ def _print(figures: dict[str, object]) -> None:
         table.add_row(way, f"{row['p50']:.2f}", f"{row['p99']:.2f}")
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"served p50 − in process p50: {figures['served p50 - in process p50']:.2f} ms")
+    console.print(
+        f"served p50 − in process p50: {figures['served p50 - in process p50']:.2f} ms,"
+        f" as a ratio {figures['served p50 / in process p50']:.2f}"
+    )
     console.print(f"{figures['machine']}; {figures['runs']}")
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -53,6 +54,11 @@ class Catalogue:
                 arrays["codes"],
                 {field.name: slice(field.start, field.start + field.slots) for field in encoder.fields},
             )
+
+    @cached_property
+    def code_count(self) -> int:
+        """How many feature codes there may be, code 0 included; counted once, not for every page."""
+        return int(self.codes.max(initial=0)) + 1
 
     def index(self, item: int | str) -> int:
         """The index of an item by the data's own id; 0 where this release does not have it."""
@@ -196,7 +202,7 @@ class _Page:
         self._pin_allowed = allowed[:, self.n_candidates :]
         self._pin_column = {place: number for number, place in enumerate(rules.pinned)}
         self._by_score = np.sort(self.logits, axis=1)[:, -min(results, self.logits.shape[1])]
-        self._counts = np.zeros((batch, int(catalogue.codes.max(initial=0)) + 1), dtype=np.int32)
+        self._counts = np.zeros((batch, catalogue.code_count), dtype=np.int32)
         for number, item in enumerate(pinned):
             self._counts[:, catalogue.codes[item]] += self._pin_allowed[:, [number]]
         self._chosen = np.zeros((batch, results), dtype=np.int64)

@@ -23,7 +23,7 @@ from tools.training.features import Features
 from tools.training.lift import exposure_lift
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
-from tools.training.windows import last_histories
+from tools.training.windows import histories_before
 
 ROOT = Path(__file__).parents[2]
 CODE = {
@@ -87,12 +87,18 @@ def measure_lift(
     """Every item's lift (`exposure_lift`), from what the exported graphs give a sample of the users."""
     retrieve, rank = Graph(artifacts / "retrieve.onnx"), Graph(artifacts / "rank.onnx")
     users = np.random.default_rng(0).permutation(np.flatnonzero(histories.lengths))[:LIFT_USERS]
-    recent = last_histories(histories, sizes.history)
-    seen = last_histories(histories, sizes.seen)
+    # Of these users alone: for a million of them, what everybody has seen would take gigabytes.
+    ends = histories.offsets[1:][users]
+    recent = histories_before(histories, users, ends, sizes.history)
+    seen = histories_before(histories, users, ends, sizes.seen)
     candidates, logits = [], []
     for begin in range(0, len(users), BATCH):
-        rows = users[begin : begin + BATCH]
-        tensors = {"user_features": features.users[rows], "history": recent[rows], "seen": seen[rows]}
+        rows = slice(begin, begin + BATCH)
+        tensors = {
+            "user_features": features.users[users[rows]],
+            "history": recent[rows],
+            "seen": seen[rows],
+        }
         tensors |= retrieve(tensors)
         tensors |= rank(tensors)
         candidates.append(tensors["candidate"])

@@ -99,7 +99,7 @@ def build_release(
                 sizes=config.sizes,
             )
             name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
-            manifest = _manifest(name, config, gathered, fingerprint, refreshed)
+            manifest = manifest_of(name, config, gathered, fingerprint, refreshed)
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
             fitting = meanwhile.submit(
@@ -182,9 +182,14 @@ def find_built(config: BuildConfig, fingerprint: str) -> Path | None:
     return None
 
 
-def _manifest(
-    name: str, config: BuildConfig, gathered: Gathered, fingerprint: str, refreshed: Checkpoint | None
+def manifest_of(
+    name: str,
+    config: BuildConfig,
+    gathered: Gathered,
+    fingerprint: str,
+    refreshed: Checkpoint | None = None,
 ) -> dict[str, Any]:
+    """What the manifest of the release `name` says before anything was measured."""
     dataset, feedback = gathered.dataset, gathered.feedback
     interactions = dataset.interactions
     # Users who are known by name; of pseudonyms and of the log's newcomers there is only the wire id.

@@ -65,6 +65,7 @@ class Evidence(nn.Module):
 
     def __init__(self, neighbours: Neighbours) -> None:
         super().__init__()
+        self._speaks = bool(neighbours.weights.any())
         self.register_buffer("unmet", None, persistent=False)
         self.register_buffer("items", torch.from_numpy(neighbours.items).long(), persistent=False)
         self.register_buffer("weights", torch.from_numpy(neighbours.weights), persistent=False)
@@ -74,6 +75,9 @@ class Evidence(nn.Module):
 
         `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices.
         """
+        if not self._speaks:
+            # Sums over a large catalogue, which never has evidence, would take longer than all else here.
+            return torch.zeros_like(candidates, dtype=self.weights.dtype)
         history = history.long()
         total = torch.zeros(history.shape[0], self.items.shape[0], device=history.device)
         total = total.scatter_add(1, self.items[history].flatten(1), self.weights[history].flatten(1))
