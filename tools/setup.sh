@@ -58,7 +58,7 @@ if [ ! -e "$stamp" ]; then
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     rm -f .venv/installed-*
     # One resolver call: numpy < 2 must hold for every package at once.
-    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e ./clients -e '.[server,build,dev,load]' \
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e ./clients -e '.[server,build,dev,load,deploy]' \
         || fail "pip could not install the dependencies; its message is above"
     .venv/bin/python -m pip check || fail "the installed packages do not fit together"
     touch "$stamp"
