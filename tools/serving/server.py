@@ -10,11 +10,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import tritonclient.grpc as grpcclient
@@ -28,6 +28,8 @@ from tools.serving.wheel import ServerUnavailableError, TritonWheel
 SHARED_MEMORY = Path("/dev/shm")
 EXIT_TIMEOUT = 10.0
 """Seconds that requests in flight get when the server stops."""
+STOPPING = 5.0
+"""Seconds that its stages get after that."""
 LOCAL, STAGED = "local", "staged"
 """Profiles: one model for all stages, or one for each (see model_repository/recommend)."""
 COLLECTED_WITHIN = 3.0
@@ -95,10 +97,11 @@ class TritonServer:
     """A Triton server of the models in `repository`, for the length of a with block.
 
     It listens on 127.0.0.1 unless `host` says otherwise, on free `ports` unless some are given, and writes to
-    the file `log`. `models` names what to load; by default what callers ask for and what that consists of in
-    `profile`. It is ready when `check` passes: by
-    default an anonymous request to `recommend` where the repository has that model, because neither readiness
-    endpoint looks at an ensemble's steps.
+    the file `log`, or where it is None to this process's own output. `models` names what to load; by default
+    what callers ask for and what that consists of in `profile`. It is ready when `check` passes: by default
+    an anonymous request to `recommend` where the repository has that model, because neither readiness
+    endpoint looks at an ensemble's steps. `arguments` are Triton's own, on top, and `channel` tritonclient's,
+    for a server that encrypts. Requests in flight get `exit_timeout` seconds when it stops.
 
     Starting raises ServerUnavailableError when the server dies or is not ready after `timeout` seconds, with
     the lines of its log that say why.
@@ -108,7 +111,7 @@ class TritonServer:
         self,
         repository: Path,
         *,
-        log: Path,
+        log: Path | None,
         backends: Path,
         models: Sequence[str] | None = None,
         profile: str = LOCAL,
@@ -116,6 +119,9 @@ class TritonServer:
         host: str = "127.0.0.1",
         check: Check | None = None,
         timeout: float = 120.0,
+        arguments: Sequence[str] = (),
+        channel: Mapping[str, Any] | None = None,
+        exit_timeout: float = EXIT_TIMEOUT,
     ) -> None:
         self.repository = repository
         self.ports = ports or Ports.free()
@@ -128,6 +134,9 @@ class TritonServer:
         if check is None and (repository / RECOMMEND.name / CONFIG).is_file():
             self._check = ask_anonymously
         self._timeout = timeout
+        self._more_arguments = tuple(arguments)
+        self._channel = dict(channel or {})
+        self._exit_timeout = exit_timeout
         self._shared_memory = f"tritonrec_{os.getpid()}_{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -157,12 +166,11 @@ class TritonServer:
         wheel = TritonWheel.find()
         wheel.check_libraries()
         backends = wheel.prepare_backends(self._backends)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = wheel.environment()
         for library in ("OMP", "OPENBLAS", "MKL"):
             # Where the stub imports numpy, before a model's own `threads` parameter is known.
             environment.setdefault(f"{library}_NUM_THREADS", "1")
-        with self.log.open("wb") as log:
+        with self._open_log() as log:
             self._process = subprocess.Popen(
                 [str(wheel.server), *self._arguments(backends)],
                 env=environment,
@@ -172,7 +180,7 @@ class TritonServer:
                 # A group of its own: Ctrl-C in a terminal reaches us alone, and we stop the server in order.
                 start_new_session=True,
             )
-        self._watchdog = _watch(self._process, self._shared_memory)
+        self._watchdog = _watch(self._process, self._shared_memory, self._exit_timeout)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -187,7 +195,7 @@ class TritonServer:
         if process.poll() is None:
             process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(EXIT_TIMEOUT + 5)
+            process.wait(self._exit_timeout + STOPPING)
         # Stages outlive a server that was killed; the group is ours alone.
         _end_group(process)
         for leftover in SHARED_MEMORY.glob(f"{self._shared_memory}*"):
@@ -229,7 +237,7 @@ class TritonServer:
 
     def client(self) -> Any:
         """A new gRPC client of this server, for the caller to close."""
-        return grpcclient.InferenceServerClient(self.address)
+        return grpcclient.InferenceServerClient(self.address, **self._channel)
 
     def statistics(self) -> dict[str, Statistics]:
         """What Triton counted since each model was loaded, by model name."""
@@ -273,7 +281,7 @@ class TritonServer:
             # Configurations are complete; guessing would start every stage twice.
             "--disable-auto-complete-config",
             "--exit-on-error=true",
-            f"--exit-timeout-secs={EXIT_TIMEOUT:.0f}",
+            f"--exit-timeout-secs={self._exit_timeout:.0f}",
             f"--grpc-address={self.host}",
             f"--grpc-port={self.ports.grpc}",
             f"--http-address={self.host}",
@@ -283,7 +291,14 @@ class TritonServer:
             "--allow-gpu-metrics=false",
             # Its own names in /dev/shm: several servers run side by side and each cleans up after itself.
             f"--backend-config=python,shm-region-prefix-name={self._shared_memory}",
+            *self._more_arguments,
         ]
+
+    def _open_log(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+        if self.log is None:
+            return contextlib.nullcontext()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        return self.log.open("wb")
 
     def _wait_until_ready(self) -> None:
         process = self._running()
@@ -322,8 +337,10 @@ def ask_anonymously(client: Any, model: str = RECOMMEND.name) -> Any:
     return client.infer(model, inputs, client_timeout=5.0)
 
 
-def telling_lines(log: Path, limit: int = 15) -> str:
+def telling_lines(log: Path | None, limit: int = 15) -> str:
     """The first lines of a server's log that say what went wrong, each once."""
+    if log is None:
+        return "its log is above"
     text = log.read_text(encoding="utf-8", errors="replace")
     # Triton's own lines look like `E1122 13:16:04.693099 8988 main.cc:257] "…"`; others come from the linker
     # or from Python. Without a GPU it complains about CUDA and works.
@@ -338,13 +355,13 @@ def telling_lines(log: Path, limit: int = 15) -> str:
     return "\n".join([line for line in lines if line][:limit])
 
 
-def _watch(server: subprocess.Popen[bytes], shared_memory: str) -> subprocess.Popen[bytes]:
+def _watch(server: subprocess.Popen[bytes], shared_memory: str, patience: float) -> subprocess.Popen[bytes]:
     """A process that ends `server` when we cannot, because we were killed or ran out of memory.
 
     The pipe to it closes with us, however we end.
     """
     script = 'read -r _; kill -TERM -"$1"; sleep "$2"; kill -KILL -"$1"; rm -f "$3"*'
-    values = [str(server.pid), f"{EXIT_TIMEOUT + 5:.0f}", str(SHARED_MEMORY / shared_memory)]
+    values = [str(server.pid), f"{patience + STOPPING:.0f}", str(SHARED_MEMORY / shared_memory)]
     return subprocess.Popen(
         ["sh", "-c", script, "sh", *values],
         stdin=subprocess.PIPE,

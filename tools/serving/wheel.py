@@ -17,6 +17,9 @@ from pathlib import Path
 
 from python_backend.background import NICENESS, may_step_forward
 
+INSTALLED = "TRITONREC_TRITON"
+"""The environment variable that names the folder of an installed server, such as that of NVIDIA's image."""
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 SUPPORTED_PYTHONS = ("3.11", "3.12")
 
@@ -52,7 +55,7 @@ class TritonWheel:
 
     @classmethod
     def find(cls) -> TritonWheel:
-        """The wheel in this interpreter's environment.
+        """The wheel in this interpreter's environment, or what `INSTALLED` names.
 
         Raises ServerUnavailableError where there is none, or where it cannot work with this Python or numpy.
         """
@@ -60,6 +63,8 @@ class TritonWheel:
             raise ServerUnavailableError(
                 f"this is Python {PYTHON}; the pipeline runs on {' and '.join(SUPPORTED_PYTHONS)}"
             )
+        if root := os.environ.get(INSTALLED):
+            return InstalledTriton.at(Path(root))
         spec = importlib.util.find_spec("pytriton")
         if spec is None or not spec.submodule_search_locations:
             raise ServerUnavailableError("nvidia-pytriton is not installed; pip install 'tritonrec[server]'")
@@ -140,6 +145,32 @@ class TritonWheel:
             problem = linker_problem(result.stdout + result.stderr)
             if problem:
                 raise ServerUnavailableError(f"{program.name} cannot start: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledTriton(TritonWheel):
+    """A server that was installed with everything that it needs, for the system's Python."""
+
+    @classmethod
+    def at(cls, root: Path) -> InstalledTriton:
+        """The server below `root`. Raises ServerUnavailableError where a part of it is missing."""
+        installed = cls(root, root / "lib")
+        for path in (installed.server, installed.backend, installed.stub):
+            if not path.exists():
+                raise ServerUnavailableError(f"{INSTALLED} is {root}; there is no {path}")
+        return installed
+
+    @property
+    def stub(self) -> Path:
+        return self.backend / "triton_python_backend_stub"
+
+    def prepare_backends(self, folder: Path) -> Path:
+        """As that of the wheel; the server's other backends stay what they are."""
+        backends = TritonWheel.prepare_backends(self, folder)
+        for other in self.backend.parent.iterdir():
+            if other != self.backend:
+                _replace(backends / other.name, partial(Path.symlink_to, target=other))
+        return backends
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
