@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from redis.retry import Retry
 
 from python_backend.stores.contract import FeatureStore, Found, StoreUnavailable, checked
 from python_backend.stores.records import UserRecord, decode_or_error, encode
+
+PASSWORD = "TRITONREC_STORE_PASSWORD"
+"""The environment variable with the password of a URL that has none: URLs stand in the configurations of
+models, which Triton shows to whoever asks."""
 
 PREFIX = "tritonrec:user:"
 """What comes before a user's id in a key."""
@@ -83,6 +88,7 @@ class RedisServer:
             parts._replace(query=urlencode(options)).geturl(),
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
+            password=os.environ.get(PASSWORD) or None,  # the URL's own comes first
             retry=Retry(NoBackoff(), 0),  # a second try would cost a second timeout
             protocol=2,
             redis_connect_func=connected if on_connect else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from difflib import get_close_matches
 from functools import cached_property
@@ -16,6 +17,10 @@ from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.training import RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.data.problems import shown
+
+STORE = "TRITONREC_STORE"
+"""The environment variable that takes the place of a file's ``store.url``, so that one setting of a cluster
+tells servers and builds alike."""
 
 Format = Literal["csv", "tsv", "parquet"]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
@@ -224,6 +229,8 @@ def load_config(path: str | Path) -> BuildConfig:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+    if url := os.environ.get(STORE):
+        content["store"] = {"url": url}
     try:
         return BuildConfig.model_validate(content)
     except ValidationError as error:
