@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity bench bench-ingest results clean
+.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity peers peers-setup bench bench-ingest results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ load: build ## open-loop load test (LOAD="--rate 100 --slo p99=30ms,errors=0"): 
 
 capacity: build ## the highest rate that holds an objective (LOAD="--slo p99=50ms,errors=0")
 	@$(PYTHON_VENV) tests/load/capacity.py $(LOAD)
+
+peers-setup: setup ## install FastAPI, BentoML and Ray Serve into build/peers/venv (600 MB)
+	@$(PYTHON_VENV) tests/load/peers/environment.py
+
+peers: build ## pages per second against FastAPI, BentoML and Ray Serve (PEERS="--quick"; 17 minutes)
+	@$(PYTHON_VENV) tests/load/peers/compare.py --build build $(PEERS)
 
 results: data ## five seeds of the shipped configuration: the tables of docs/results.md (an hour)
 	@$(PYTHON_VENV) tools/results.py
