@@ -164,9 +164,9 @@ def test_a_bad_request_among_good_ones_in_flight_fails_alone(server: Server, grp
         else:
             expected.append("")
     alone = {user: ask(grpc_client, request_of(server.sizes, [user])) for user in server.known_users[:40]}
-    lookup, before = f"feature_lookup_{server.release}", server.triton.statistics()
+    pipeline, before = f"pipeline_{server.release}", server.triton.statistics()
     answers = ask_at_once(grpc_client, requests)
-    batches = server.triton.statistics()[lookup] - before[lookup]
+    batches = server.triton.statistics()[pipeline] - before[pipeline]
 
     for request, answer, message in zip(requests, answers, expected, strict=True):
         if isinstance(answer, InferenceServerException):

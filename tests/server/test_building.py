@@ -58,6 +58,7 @@ def test_a_release_holds_what_serving_needs_and_a_report(tiny_build: Build) -> N
     }
     assert {path.name for path in (release.path / "models").iterdir()} == {
         "recommend",
+        "pipeline",
         "feature_lookup",
         "retrieve",
         "rank",

@@ -31,7 +31,7 @@ from tritonrec_client.contract import (
 
 from python_backend.stores import UserRecord, open_event_log, open_store
 from tools.data.store import fill_store
-from tools.serving.repository import write_served_repository
+from tools.serving.repository import entry_models, write_served_repository
 from tools.serving.server import TritonServer
 
 pytestmark = pytest.mark.server
@@ -68,7 +68,11 @@ def serve(build: Build, folder: Path, store_url: str) -> TritonServer:
     release = build.release
     overrides = {"store_url": store_url, "store_timeout_ms": "2000", "write_timeout_ms": "5000"}
     write_served_repository([release.path], release.name, folder / "served", overrides=overrides)
-    return TritonServer(folder / "served", log=folder / "log", backends=build.output / "backends")
+    # The lookup besides, which shows the history that the pipeline's own lookup has, too.
+    models = [*entry_models(folder / "served"), f"feature_lookup_{release.name}"]
+    return TritonServer(
+        folder / "served", log=folder / "log", backends=build.output / "backends", models=models
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tiny import ITEM_IDS, Build
 from tritonrec_client import Client
 from tritonrec_client.ids import wire_id
 
+from python_backend.pipeline import Pipeline
 from python_backend.release import Release
 from python_backend.stores import UserRecord, open_store
 from tools.build_repo import OK, main
@@ -24,7 +25,7 @@ from tools.config.build import load_config
 from tools.data.fill import fill
 from tools.data.gather import gather, open_log
 from tools.evaluation.comparison import COMPARED
-from tools.evaluation.served import fetch_lists
+from tools.evaluation.served import requests_of
 from tools.releases.manifest import read_manifest, verify
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer
@@ -124,14 +125,12 @@ def test_who_was_forgotten_is_not_learned_from_and_who_is_new_is(newer: Release,
     assert manifest["data"]["users"] == read_manifest(shop.release.path)["data"]["users"] + 1
 
 
-def test_an_item_that_nobody_has_met_is_somebodys_candidate(
-    shop: Build, newer: Release, triton: TritonServer
-) -> None:
+def test_an_item_that_nobody_has_met_is_somebodys_candidate(shop: Build, newer: Release) -> None:
     with np.load(newer.artifacts / "items.npz") as items:
         index = int(np.flatnonzero(items["wire_id"] == wire_id(NEW_ITEM))[0])
         assert np.isclose(np.linalg.norm(items["vectors"][index]), 1)
-    lists = fetch_lists(triton.address, newer.name, np.array(shop.known_users), newer.sizes)
-    assert index in lists.stages["candidate"]
+    pipeline = Pipeline.load(newer, {"store_url": shop.config.store.url})
+    assert index in pipeline(requests_of(np.array(shop.known_users), newer.sizes, 0.0))["candidate"]
 
 
 def test_a_refresh_without_news_makes_no_release(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from calls import Arrays, request_of
@@ -18,8 +16,9 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def looked_up(server: Server) -> Arrays:
+def looked_up(staged_server: Server) -> Arrays:
     """What the served stage knows of all users of the data, in their order."""
+    server = staged_server
     users = server.dataset.interactions.user_ids.tolist()
     with server.triton.client() as client:
         parts = [
@@ -69,7 +68,8 @@ def test_seen_are_all_items_of_the_data_or_as_many_as_the_build_keeps(
     assert looked_up["lookup_status"][:, 0].tolist() == status.tolist()
 
 
-def test_a_session_follows_what_the_store_holds(server: Server, grpc_client: Any) -> None:
+def test_a_session_follows_what_the_store_holds(staged_server: Server) -> None:
+    server = staged_server
     interactions = server.dataset.interactions
     row = int(np.flatnonzero((interactions.lengths > 6) & (interactions.lengths < server.sizes.seen))[0])
     known = interactions.user(row)
@@ -77,7 +77,8 @@ def test_a_session_follows_what_the_store_holds(server: Server, grpc_client: Any
     # A new item, one of long ago that thereby becomes the newest, and one that no release knows.
     session = [*interactions.item_ids[[fresh, known[0]]].tolist(), 2**62]
     request = request_of(server.sizes, [int(interactions.user_ids[row])], session=session)
-    answer = infer(grpc_client, "feature_lookup", server.release, request)
+    with server.triton.client() as client:
+        answer = infer(client, "feature_lookup", server.release, request)
     expected = [*known[1:].tolist(), fresh, int(known[0])]
     assert answer["seen"][0, : len(expected) + 1].tolist() == [*expected, 0]
     width = server.sizes.history

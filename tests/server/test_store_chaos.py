@@ -17,6 +17,8 @@ pytestmark = pytest.mark.server
 
 STORE_TIMEOUT = 0.3
 """Seconds; longer than by default, so that a busy machine is not taken for a slow store."""
+PROCESSES = 2
+"""Of the pipeline; each keeps its own count of the store's failures."""
 RETRY_AFTER = 1.0
 """The default: seconds for which a store that failed is left alone."""
 TROUBLE = 1.6
@@ -59,12 +61,13 @@ def fill(redis_server: RedisServer, server: Server) -> None:
 
 
 def become_personal(client: Client, user: int) -> Page:
-    """The user's first page that rests on the store, which must come soon after the store came back."""
+    """A page that rests on the store, as all soon do when it is back: each process finds that out itself."""
     deadline = time.monotonic() + 10
     while True:
-        page = client.recommend(user)
-        if Status.STORE_UNAVAILABLE not in page.status or time.monotonic() > deadline:
-            return page
+        pages = [client.recommend(user) for _ in range(4 * PROCESSES)]
+        personal = all(Status.STORE_UNAVAILABLE not in page.status for page in pages)
+        if personal or time.monotonic() > deadline:
+            return pages[-1]
         time.sleep(0.05)
 
 
@@ -79,9 +82,9 @@ def call_for_a_while(client: Client, user: int) -> tuple[list[Page], list[float]
 
 
 def assert_bounded(seconds: list[float]) -> None:
-    """A call waits for the store when it is time to try that again, and no other does."""
+    """A call waits for the store when it is time for its process to try that again, and no other does."""
     slow = sum(each >= STORE_TIMEOUT for each in seconds)
-    assert slow <= 1 + sum(seconds) / RETRY_AFTER
+    assert slow <= PROCESSES * (1 + sum(seconds) / RETRY_AFTER)
     # Otherwise each call would wait.
     assert len(seconds) > 2 * TROUBLE / STORE_TIMEOUT
 
