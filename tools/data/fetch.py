@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,18 @@ def fetch(source: Source, into: Path, wheel: Path | None = None) -> bool:
         for name in wanted:
             os.replace(work / Path(name).name, folder / Path(name).name)
     return True
+
+
+def fetch_missing(path: Path, say: Callable[[str], object] = print) -> None:
+    """Fetch the public data set that the file `path` is of; nothing where it is there, or is no such file.
+
+    Raises FetchError.
+    """
+    for name, source in SOURCES.items():
+        files = {Path(file).name for file in source.files}
+        if path.parent.name == source.folder and path.name in files and not path.exists():
+            say(f"fetching {name}: {source.licence}")
+            fetch(source, path.parent.parent)
 
 
 def _has(folder: Path, name: str, digest: str) -> bool:

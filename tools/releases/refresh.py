@@ -36,13 +36,15 @@ def basis(config: BuildConfig) -> Release:
     return active_release(config.output) or find_release(config.output)
 
 
-def refresh(config: BuildConfig, console: Console) -> Path | None:
+def refresh(config: BuildConfig, console: Console, active: Release | None = None) -> Path | None:
     """Train on from the active release and write a new one; its folder, None where there is nothing new.
+
+    `active` names that release where ``config.output`` does not tell, as on a cluster's volume.
 
     New are events in the log since that release, items that it does not have, and people who asked to be
     forgotten since. Raises what `build_release` and `gather` raise, NoReleaseError and NoCheckpointError.
     """
-    release = basis(config)
+    release = active or basis(config)
     checkpoint = Checkpoint.of(release)
     steps = Steps(STEPS, console)
     with steps.step("reading the data and what was logged since") as update:
