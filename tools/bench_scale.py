@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from tritonrec_client import Client
 
 from python_backend.stores import StoreUnavailable
 from tools.bench_latency import REPEATS, REQUESTS, draw_users, measure
@@ -24,7 +25,7 @@ from tools.growth import Figures, growth_of, growth_plot, latency_table, memory_
 from tools.memory import memory_of_models
 from tools.releases.folder import NoReleaseError, find_release
 from tools.serving.repository import write_served_repository
-from tools.serving.server import TritonServer
+from tools.serving.server import LOCAL, STAGED, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 from tools.synthetic.release import read_synthesis
 
@@ -90,26 +91,41 @@ def synthesise(items: int, users: int, build: Path) -> None:
 
 
 def measure_build(build: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Serve the newest release in `build` and measure it: start, latency, then memory."""
+    """Serve the newest release in `build` and measure it: start and latency as shipped, then memory.
+
+    Memory is measured once more with a model per stage.
+    """
     release, made = find_release(build), read_synthesis(build)
     if made is None or made.release != release.name:
         raise SynthesisFailed(f"{build} does not say what building release {release.name} took")
     settings = {"store_url": f"lmdb://{build / 'store'}"}
     write_served_repository([release.path], release.name, build / "bench", overrides=settings)
-    server = TritonServer(
-        build / "bench", log=build / "triton-bench.log", backends=build / "backends", timeout=PATIENCE
-    )
-    begin = time.monotonic()
-    with server:
-        start = time.monotonic() - begin
-        users = draw_users(settings["store_url"], options.requests)
-        latency = measure(server.address, release, settings, options.repeats, users)
-        memory = memory_of_models(server.pid)
+    users = draw_users(settings["store_url"], options.requests)
+    latency: dict[str, object] = {}
+    start, memory = {}, {}
+    for profile in (LOCAL, STAGED):
+        server = TritonServer(
+            build / "bench",
+            log=build / f"triton-bench-{profile}.log",
+            backends=build / "backends",
+            profile=profile,
+            timeout=PATIENCE,
+        )
+        begin = time.monotonic()
+        with server:
+            start[profile] = time.monotonic() - begin
+            if profile == LOCAL:
+                latency = measure(server.address, release, settings, options.repeats, users)
+            else:  # only to see what each stage takes by itself
+                with Client(server.address) as client:
+                    for user in users.tolist():
+                        client.recommend(user)
+            memory[profile] = memory_of_models(server.pid)
     return {
         "release": release.name,
         "events": made.events,
         "build": {"seconds": made.seconds, "peak_bytes": made.peak_bytes},
-        "start_seconds": start,
+        "start_seconds": start[LOCAL],
         "latency": latency,
         "memory": memory,
     }

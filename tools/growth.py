@@ -14,12 +14,16 @@ from tools.memory import SERVER
 from tools.serving.repository import RELEASE_MODEL
 
 Figures = dict[str, Any]
-"""What tools/bench_scale.py writes: `sizes`, one entry for each size, smallest first, and the setting."""
+"""What tools/bench_scale.py writes: `sizes`, one entry for each size, smallest first.
+
+`memory` of a size is bytes of each process, by profile and by model.
+"""
 
 GIB = 2**30
 _WAYS = {"served": Look("#0059a3", "-", "s"), "in process": Look("#3a93cf", "--", "o")}
 _LINEAR = Look("#757575", ":")
 _MODELS = ("#3a93cf", "#0059a3", "#008a63", "#c27c00", "#a6487f", "#6b4fa0", "#7a5c3e", "#c9470a")
+OTHERS = "others"
 _NARROW = 0.03
 """Models with less than this part of the largest bar are drawn as one."""
 
@@ -63,13 +67,16 @@ def memory_table(figures: Figures) -> Table:
     """GiB of each model with its instances, and what the build took, a column for each size."""
     table = _table("memory, GiB; pages that processes share are counted once", figures)
     sizes = figures["sizes"]
-    taken = [memory_by_model(size["memory"]) for size in sizes]
-    for name in models_of(figures):
-        table.add_row(
-            f"{name}{_instances(name, sizes)}",
-            *(f"{each[name] / GIB:.2f}" if name in each else "" for each in taken),
-        )
-    table.add_row("all of the server", *(f"{sum(each.values()) / GIB:.2f}" for each in taken))
+    for profile in profiles_of(figures):
+        taken = [memory_by_model(size["memory"][profile]) for size in sizes]
+        for name in models_of(taken):
+            most = max(len(processes_of(size["memory"][profile]).get(name, [])) for size in sizes)
+            instances = f" × {most}" if most > 1 else ""
+            table.add_row(
+                f"{name}{instances}", *(f"{each[name] / GIB:.2f}" if name in each else "" for each in taken)
+            )
+        totals = [f"{sum(each.values()) / GIB:.2f}" for each in taken]
+        table.add_row(f"all of profile {profile}", *totals, end_section=True)
     table.add_row("seconds to the first page", *(f"{size['start_seconds']:.1f}" for size in sizes))
     peaks = [size["build"]["peak_bytes"]["all processes"] for size in sizes]
     table.add_row("peak of the build", *(f"{peak / GIB:.2f}" for peak in peaks))
@@ -86,18 +93,17 @@ def _table(title: str, figures: Figures) -> Table:
     return table
 
 
-def _instances(model: str, sizes: list[Figures]) -> str:
-    """How many processes run `model`, where it is more than one at any size."""
-    most = max(len(processes_of(size["memory"]).get(model, [])) for size in sizes)
-    return f" × {most}" if most > 1 else ""
+def profiles_of(figures: Figures) -> list[str]:
+    """The profiles whose memory was measured, the one that is shipped first."""
+    return list(figures["sizes"][0]["memory"])
 
 
-def models_of(figures: Figures) -> list[str]:
-    """The models of all sizes, those that take most memory first, Triton itself last."""
+def models_of(taken: list[dict[str, int]]) -> list[str]:
+    """The models in `taken`, bytes by model for each size: the largest first, Triton itself last."""
     most: dict[str, int] = {}
-    for size in figures["sizes"]:
-        for name, taken in memory_by_model(size["memory"]).items():
-            most[name] = max(most.get(name, 0), taken)
+    for each in taken:
+        for name, count in each.items():
+            most[name] = max(most.get(name, 0), count)
     return sorted(most, key=lambda name: (name == SERVER, -most[name], name))
 
 
@@ -139,31 +145,41 @@ def _draw_latency(axes: Axes, sizes: list[Figures]) -> None:
 
 
 def _draw_memory(axes: Axes, figures: Figures) -> None:
-    sizes = figures["sizes"]
-    taken = [memory_by_model(size["memory"]) for size in sizes]
-    least = _NARROW * max(sum(each.values()) for each in taken)
-    wide = [name for name in models_of(figures) if max(each.get(name, 0) for each in taken) >= least]
-    rest = [sum(value for name, value in each.items() if name not in wide) for each in taken]
-    bars = {name: [each.get(name, 0) for each in taken] for name in wide}
-    if any(rest):
-        bars["others"] = rest
-    bottom = np.zeros(len(sizes))
-    for number, (name, heights) in enumerate(bars.items()):
-        height = np.array(heights) / GIB
-        colour = "#b9bec7" if name == "others" else _MODELS[number % len(_MODELS)]
-        axes.bar(range(len(sizes)), height, bottom=bottom, width=0.6, color=colour, label=name)
-        bottom += height
-    for place, total in enumerate(bottom):
-        axes.annotate(
-            f"{total:.2f}", (place, total), (0, 3), textcoords="offset points", ha="center", fontsize=8.5
-        )
+    """A bar per size and profile, side by side; what is small is drawn as one."""
+    sizes, profiles = figures["sizes"], profiles_of(figures)
+    taken = {profile: [memory_by_model(size["memory"][profile]) for size in sizes] for profile in profiles}
+    least = _NARROW * max(sum(each.values()) for bars in taken.values() for each in bars)
+    models = models_of([each for bars in taken.values() for each in bars])
+    wide = [
+        name for name in models if any(each.get(name, 0) >= least for bars in taken.values() for each in bars)
+    ]
+    width = 0.8 / len(profiles)
+    for number, profile in enumerate(profiles):
+        places = np.arange(len(sizes)) + (number - (len(profiles) - 1) / 2) * width
+        bottom = np.zeros(len(sizes))
+        for name in [*wide, OTHERS]:
+            counts = [
+                each.get(name, 0)
+                if name != OTHERS
+                else sum(count for model, count in each.items() if model not in wide)
+                for each in taken[profile]
+            ]
+            if any(counts):
+                height = np.array(counts) / GIB
+                colour = "#b9bec7" if name == OTHERS else _MODELS[wide.index(name) % len(_MODELS)]
+                axes.bar(places, height, bottom=bottom, width=0.92 * width, color=colour, label=name)
+                bottom += height
+        for place, total in zip(places, bottom, strict=True):
+            text = f"{total:.2f}\n{profile}"
+            axes.annotate(text, (place, total), (0, 3), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xticks(range(len(sizes)), [_short(size["items"]) for size in sizes])
     axes.grid(visible=False, axis="x")
-    axes.margins(y=0.12)
+    axes.margins(y=0.2)
     axes.set_xlabel("items")
     axes.set_ylabel("memory of the server's processes, GiB")
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper left")
+    named = dict(zip(labels, handles, strict=True))
+    axes.legend(named.values(), named.keys(), loc="upper left")
 
 
 def _short(count: float) -> str:

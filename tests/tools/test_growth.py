@@ -24,10 +24,13 @@ def size(items: int, served: float, in_process: float) -> dict[str, Any]:
             "served p50 / in process p50": served / in_process,
         },
         "memory": {
-            "retrieve_0123456789ab": [GIB, 2 * GIB],
-            "rerank_0123456789ab": [GIB // 2],
-            "record_event": [GIB // 100],
-            "tritonserver": [GIB // 50],
+            "local": {"pipeline_0123456789ab": [2 * GIB, 2 * GIB], "tritonserver": [GIB // 50]},
+            "staged": {
+                "retrieve_0123456789ab": [GIB, 2 * GIB],
+                "rerank_0123456789ab": [GIB // 2],
+                "record_event": [GIB // 100],
+                "tritonserver": [GIB // 50],
+            },
         },
     }
 
@@ -54,8 +57,11 @@ def test_latencies_of_every_size_are_shown_within_a_terminals_width(figures: dic
 
 
 def test_memory_is_summed_over_a_models_instances(figures: dict[str, Any]) -> None:
-    assert memory_by_model(figures["sizes"][0]["memory"])["retrieve"] == 3 * GIB
+    assert memory_by_model(figures["sizes"][0]["memory"]["staged"])["retrieve"] == 3 * GIB
     text = shown(memory_table(figures))
+    assert re.search(r"pipeline × 2 +│ +4\.00 ", text)
+    assert re.search(r"all of profile local +│ +4\.02 ", text)
+    assert re.search(r"all of profile staged +│ +3\.53 ", text)
     assert re.search(r"retrieve × 2 +│ +3\.00 ", text)
     assert re.search(r"rerank +│ +0\.50 ", text)
     assert re.search(r"seconds to the first page +│ +4\.2", text)
