@@ -13,12 +13,13 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from tritonrec_client.contract import DEADLINE, MODELS
+from tritonrec_client.contract import DEADLINE, MODELS, STATUS
 
 from python_backend.background import in_background, step_back, step_forward
 from python_backend.batch import Answer, BatchAnswerer
 from python_backend.deadline import milliseconds_left
 from python_backend.metrics import StageSeconds
+from python_backend.outcomes import ANSWERED, FAILED, INVALID, LATE, UNAVAILABLE, Outcomes
 from python_backend.pipeline import StageFailed, failure, load_stage
 from python_backend.release import Release
 from python_backend.stages.base import Array, InvalidRequest, Unavailable
@@ -42,8 +43,9 @@ class StageModel:
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
         self._stage = in_background(lambda: load_stage(name, release, options))
         self._answer = BatchAnswerer(self._stage, release)
-        self._release = release.name
+        self._release = release
         self._seconds: StageSeconds | None = None
+        self._outcomes: Outcomes | None = None
         self._warm_up_left = len(config["model_warmup"])
         if not self._warm_up_left:
             self._serve()
@@ -67,10 +69,13 @@ class StageModel:
         step_back()
         if self._seconds is not None:
             self._seconds.close()
+        if self._outcomes is not None:
+            self._outcomes.close()
 
     def _serve(self) -> None:
         """Measure, with the server's own priority: this process may have been started with a lower one."""
-        self._seconds = StageSeconds(self._release, pb_utils.MetricFamily)
+        self._seconds = StageSeconds(self._release.name, pb_utils.MetricFamily)
+        self._outcomes = Outcomes(self._name, self._release, pb_utils.MetricFamily)
         self._stage.observe = self._seconds.observe
         step_forward(os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
@@ -84,6 +89,7 @@ class StageModel:
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             what = str(error) if isinstance(error, StageFailed) else failure(self._name, error)
             message = f"{what}; see the server's log"
+            self._count(FAILED, len(requests))
             return [self._error(message, pb_utils.TritonError.INTERNAL) for _ in requests]
 
     def _arrays(self, request: Any) -> dict[str, Array]:
@@ -92,10 +98,19 @@ class StageModel:
 
     def _response(self, answer: Answer) -> Any:
         if isinstance(answer, InvalidRequest):
+            self._count(INVALID)
             return self._error(str(answer), pb_utils.TritonError.INVALID_ARG)
         if isinstance(answer, Unavailable):
+            self._count(UNAVAILABLE)
             return self._error(f"{self._name}: {answer}", pb_utils.TritonError.UNAVAILABLE)
+        self._count(ANSWERED)
+        if self._outcomes is not None and STATUS.name in answer:
+            self._outcomes.count_pages(answer[STATUS.name])
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
+
+    def _count(self, outcome: str, requests: int = 1) -> None:
+        if self._outcomes is not None:
+            self._outcomes.count(outcome, requests)
 
     def _refusal(self, request: Any) -> Any | None:
         """The error for a request whose answer would come too late, or None."""
@@ -105,6 +120,7 @@ class StageModel:
             return self._response(error)
         if left >= self._least_time_left:
             return None
+        self._count(LATE)
         allowed = f"{self._least_time_left:g} or more"
         message = f"{DEADLINE}: found {left:.0f} ms left before {self._name}; allowed is {allowed}"
         return self._error(message, pb_utils.TritonError.UNAVAILABLE)
