@@ -18,9 +18,9 @@ from tritonrec_client.options import Tls
 from python_backend.release import Release
 from tools.checks import CheckFailed
 from tools.cluster.api import ClusterError, connect
-from tools.cluster.deployment import BEFORE, Deployment, annotation_of, patch_to, release_of
+from tools.cluster.deployment import BEFORE, FAILED, Deployment, annotation_of, release_of
 from tools.cluster.judging import hindrances_of, progress_of
-from tools.cluster.rollout import Broken, Refused, RolledBack, Rollout
+from tools.cluster.rollout import Broken, Refused, RolledBack, Rollout, forward
 from tools.cluster.service import Service
 from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.releases.golden import GOLDEN
@@ -33,7 +33,7 @@ examples:
   python tools/rollout.py set 3f9a0c51d2e7
   python tools/rollout.py set latest --build /releases            # in the cluster, on the releases' volume
   python tools/rollout.py set 3f9a0c51d2e7 --dry-run              # check it, print the patch, change nothing
-  python tools/rollout.py set 3f9a0c51d2e7 --address localhost:8001   # behind kubectl port-forward
+  python tools/rollout.py set 3f9a0c51d2e7 --address recommend.example.com:443 --tls   # through a gateway
   python tools/rollout.py rollback
   python tools/rollout.py status
 
@@ -65,7 +65,11 @@ def _set(options: argparse.Namespace) -> int:
         return _complain("--force and --reason go together: say why the gates do not count", BAD_USAGE)
     deployment, service = _deployment(options), _service(options)
     release = _find(options.build.resolve(), options.release)
-    return _roll(options, deployment, service, deployment.read(), release, judged=True)
+    found = deployment.read()
+    if options.release == LATEST and annotation_of(found, FAILED) == release.name:
+        # Or a job that does this every morning would do it every morning.
+        raise Refused(f"release {release.name} was taken back before; to try it again, name it")
+    return _roll(options, deployment, service, found, release, judged=True)
 
 
 def _rollback(options: argparse.Namespace) -> int:
@@ -97,7 +101,7 @@ def _roll(
     before = rollout.before(found, release.name)
     _require_release(options, release, before, console, judged=judged)
     if options.dry_run:
-        patch = patch_to(found, release.name, before=before, cause=f"release {release.name}, after {before}")
+        patch = forward(found, release.name, before)
         deployment.patch(patch, dry_run=True)
         print(json.dumps(patch, indent=2))
         return OK
@@ -142,6 +146,8 @@ def _status(options: argparse.Namespace) -> int:
     progress = progress_of(found)
     release = release_of(found.spec.template)
     print(f"release   {release or 'not told any'}, before it {annotation_of(found, BEFORE) or 'unknown'}")
+    if failed := annotation_of(found, FAILED):
+        print(f"failed    {failed} was taken back")
     print(f"pods      {progress.ready} of {progress.wanted} serve it", end="")
     print("" if progress.complete else f": {progress.problem or progress.text}")
     if hindrances := hindrances_of(deployment.pods(found), release):

@@ -124,6 +124,21 @@ def test_the_latest_release_can_be_set_by_that_word(cluster: Kubernetes, run: Ru
     assert cluster.served == {NEW}
 
 
+def test_what_was_taken_back_is_not_the_latest_to_try_again_but_may_be_named(
+    cluster: Kubernetes, run: Run, capsys: Printed
+) -> None:
+    cluster.behaviour[NEW] = "crash"
+    assert run(cluster, "set", "latest") == NOT_SERVED
+    assert cluster.release == OLD
+    assert run(cluster, "set", "latest") == NOT_SERVED
+    assert f"release {NEW} was taken back before; to try it again, name it" in capsys.readouterr().err
+    assert len(cluster.patches) == 2
+    cluster.behaviour[NEW] = "ready"
+    assert run(cluster, "set", NEW) == OK
+    assert cluster.deployment is not None
+    assert "tritonrec/release-failed" not in cluster.deployment["metadata"]["annotations"]
+
+
 def test_a_deployment_that_was_never_told_a_release_goes_back_to_what_it_serves(site: Site, run: Run) -> None:
     site.serve(OLD)
     with Kubernetes(deployment_of(None), {NEW: "crash"}, on_complete=site.serve) as cluster:

@@ -19,6 +19,8 @@ RELEASE = "tritonrec/release"
 """The annotation of the pods' template that the variable is read from."""
 BEFORE = "tritonrec/release-before"
 """The annotation that names the release which was served before, to go back to."""
+FAILED = "tritonrec/release-failed"
+"""The annotation that names the release which was taken back last."""
 CAUSE = "kubernetes.io/change-cause"
 """The annotation that `kubectl rollout history` shows."""
 
@@ -103,7 +105,9 @@ def annotation_of(thing: Any, name: str) -> str | None:
     return annotations.get(name) or None
 
 
-def patch_to(deployment: Any, release: str, *, before: str | None, cause: str) -> dict[str, Any]:
+def patch_to(
+    deployment: Any, release: str, *, before: str | None, cause: str, failed: str | None = None
+) -> dict[str, Any]:
     """The strategic merge patch that has `deployment` serve `release`, and nothing else changed.
 
     It holds the resourceVersion of what was read, so that the API refuses it where somebody was faster. All
@@ -113,7 +117,7 @@ def patch_to(deployment: Any, release: str, *, before: str | None, cause: str) -
     return {
         "metadata": {
             "resourceVersion": deployment.metadata.resource_version,
-            "annotations": {BEFORE: before, CAUSE: cause},
+            "annotations": {BEFORE: before, FAILED: failed, CAUSE: cause},
         },
         "spec": {"template": {"metadata": {"annotations": {RELEASE: release}}}},
     }

@@ -8,6 +8,7 @@ nothing of what a page should look like.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -43,6 +44,11 @@ class Broken(RuntimeError):
 
 class _Failed(RuntimeError):
     """The release must go; the message says why."""
+
+
+def forward(deployment: Any, release: str, before: str | None) -> dict[str, Any]:
+    """The patch that has `deployment` serve `release`, and go back `before` it where it fails."""
+    return patch_to(deployment, release, before=before, cause=f"release {release}, after {before}")
 
 
 class Rollout:
@@ -87,8 +93,12 @@ class Rollout:
         was = release_of(deployment.spec.template)
         with steps.step(f"having it serve {release.name}"):
             if was != release.name:
-                cause = f"release {release.name}, after {before}"
-                self._change(deployment, release.name, before, cause, expected=was)
+                self._change(
+                    deployment,
+                    release.name,
+                    lambda found: forward(found, release.name, before),
+                    expected=was,
+                )
         try:
             with steps.step("rolling the pods") as update:
                 self._follow(release.name, update)
@@ -101,9 +111,17 @@ class Rollout:
             raise Broken(f"release {release.name} is being rolled out, but {error}") from error
 
     def _change(
-        self, deployment: Any, release: str, before: str | None, cause: str, *, expected: str | None
+        self,
+        deployment: Any,
+        release: str,
+        patch: Callable[[Any], dict[str, Any]],
+        *,
+        expected: str | None,
     ) -> None:
-        """Patch; again where somebody was faster, unless the release is not the `expected` one any more."""
+        """Have it serve `release` by `patch` of it, again where somebody was faster.
+
+        Unless it is not told the `expected` release any more.
+        """
         for _ in range(TRIES):
             told = release_of(deployment.spec.template)
             if told == release:
@@ -111,7 +129,7 @@ class Rollout:
             if told != expected:
                 raise Refused(f"somebody else has just had {self._deployment} serve {told}")
             try:
-                self._deployment.patch(patch_to(deployment, release, before=before, cause=cause))
+                self._deployment.patch(patch(deployment))
                 return
             except (Conflict, Unreachable):
                 deployment = self._read()
@@ -185,7 +203,12 @@ class Rollout:
         try:
             with steps.step(f"going back to {before}"):
                 cause = f"release {before} again, {failed} did not serve"
-                self._change(self._read(), before, None, cause, expected=failed)
+                self._change(
+                    self._read(),
+                    before,
+                    lambda found: patch_to(found, before, before=None, cause=cause, failed=failed),
+                    expected=failed,
+                )
             with steps.step("rolling the pods back") as update:
                 self._follow(before, update)
             with steps.step("asking what serves"):
