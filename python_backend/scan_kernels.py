@@ -1,0 +1,140 @@
+"""The loops of the search over a catalogue, compiled by numba for the processor that they run on.
+
+A library's matrix products write a score for every item, which is as many bytes again to write and read;
+here scores live in a buffer of a few kilobytes, and only what the search asks for leaves it. The integer
+products become the processor's own 8- and 16-bit instructions (AVX-512 VNNI where there is one).
+
+Compiling takes about a second, so what was compiled is kept beside this file, or in the user's cache
+(``NUMBA_CACHE_DIR`` names another place); where neither can be written, it is compiled at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+
+from python_backend.item_index import BLOCK, CHUNK, NEVER
+
+BLOCKS_IN_CHUNK = CHUNK // BLOCK
+
+# Sums in any order, so that they fit into vector registers, and no NaN, which finite inputs never give.
+FAST = {"reassoc", "contract", "arcp", "nnan", "nsz"}
+
+# 2 ** x for x in [-0.5, 0.5]: Taylor's series to the 6th power, which is wrong by less than 2e-8.
+LOG2E, LEAST_POWER = np.float32(1.442695), np.float32(-126)
+C1, C2, C3 = np.float32(0.6931472), np.float32(0.2402265), np.float32(0.05550411)
+C4, C5, C6 = np.float32(0.009618129), np.float32(0.0013333558), np.float32(0.0001540353)
+ONE, HALF, ZERO = np.float32(1), np.float32(0.5), np.float32(0)
+EXPONENT_BIAS, MANTISSA_BITS = np.int32(127), np.int32(23)
+LEAST, SIGN_BIT, BUT_SIGN = np.int32(-(2**31)), np.int32(31), np.int32(2**31 - 1)
+
+
+class Kernels(NamedTuple):
+    """The loops for vectors of one width."""
+
+    scan: Callable[..., None]
+    """Maximum and sum of exponentials of the scores in each block of each row."""
+    collect: Callable[..., int]
+    """The items of some blocks whose score is at least a threshold."""
+
+
+def compile_kernels(width: int) -> Kernels:
+    """The loops for vectors of `width`, a constant in them: that alone makes them twice as fast."""
+
+    def scan(
+        codes: Any, scales: Any, bias: Any, queries: Any, steps: Any, seen: Any,
+        next_seen: Any, begin: int, end: int, maxima: Any, sums: Any,
+    ) -> None:  # fmt: skip
+        dots, scores = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.float32)
+        for chunk in range(begin, end):
+            first = chunk * CHUNK
+            stop = first + CHUNK
+            # Slices begin at 0, which spares the loops a look whether an index counts from the end.
+            chunk_codes, chunk_scales, chunk_bias = codes[first:stop], scales[first:stop], bias[first:stop]
+            for row in range(len(queries)):
+                query, step = queries[row], steps[row]
+                for item in range(CHUNK):
+                    dot = np.int32(0)
+                    for place in range(width):
+                        dot += np.int32(chunk_codes[item, place]) * np.int32(query[place])
+                    dots[item] = dot
+                for item in range(CHUNK):
+                    scores[item] = step * np.float32(dots[item]) * chunk_scales[item] + chunk_bias[item]
+                place = next_seen[row]
+                while place < seen.shape[1] and seen[row, place] < stop:
+                    scores[seen[row, place] - first] = NEVER
+                    place += 1
+                next_seen[row] = place
+                for block in range(BLOCKS_IN_CHUNK):
+                    part = scores[block * BLOCK : (block + 1) * BLOCK]
+                    # Floats are ordered as their bits are, but for those below 0, which this turns round:
+                    # the greatest of integers is found a vector at a time, that of floats one by one.
+                    bits, greatest = part.view(np.int32), LEAST
+                    for item in range(BLOCK):
+                        greatest = max(greatest, np.int32(bits[item] ^ ((bits[item] >> SIGN_BIT) & BUT_SIGN)))
+                    greatest = np.int32(greatest ^ ((greatest >> SIGN_BIT) & BUT_SIGN))
+                    best = greatest.view(np.float32)
+                    total = ZERO
+                    for item in range(BLOCK):
+                        power = (part[item] - best) * LOG2E
+                        power = power if power > LEAST_POWER else LEAST_POWER
+                        whole = np.int32(power - HALF)
+                        x = power - np.float32(whole)
+                        series = ONE + x * (C1 + x * (C2 + x * (C3 + x * (C4 + x * (C5 + x * C6)))))
+                        total += series * np.int32((whole + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float32)
+                    maxima[row, chunk * BLOCKS_IN_CHUNK + block] = best
+                    sums[row, chunk * BLOCKS_IN_CHUNK + block] = total
+
+    def collect(
+        codes: Any, scales: Any, bias: Any, query: Any, step: Any, seen: Any,
+        blocks: Any, threshold: Any, found: Any, found_scores: Any,
+    ) -> int:  # fmt: skip
+        dots, scores = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+        count = next_seen = 0
+        for block in blocks:
+            first = block * BLOCK
+            stop = first + BLOCK
+            block_codes, block_scales, block_bias = codes[first:stop], scales[first:stop], bias[first:stop]
+            for item in range(BLOCK):
+                # As above; a function of its own would count as another, and be compiled, at each start.
+                dot = np.int32(0)
+                for place in range(width):
+                    dot += np.int32(block_codes[item, place]) * np.int32(query[place])
+                dots[item] = dot
+            for item in range(BLOCK):
+                scores[item] = step * np.float32(dots[item]) * block_scales[item] + block_bias[item]
+            while next_seen < len(seen) and seen[next_seen] < stop:
+                if seen[next_seen] >= first:
+                    scores[seen[next_seen] - first] = NEVER
+                next_seen += 1
+            for item in range(BLOCK):
+                # Written always and counted only where it counts: no branch to guess.
+                found[count], found_scores[count] = first + item, scores[item]
+                count += scores[item] >= threshold
+        return count
+
+    def constant(dtype: Any, dimensions: int) -> Any:
+        return types.Array(dtype, dimensions, "C", readonly=True)
+
+    index = [constant(types.int8, 2), constant(types.float32, 1), constant(types.float32, 1)]
+    integers, floats = types.int64[::1], types.float32[:, ::1]
+    scan_takes = [
+        *index, constant(types.int16, 2), constant(types.float32, 1), constant(types.int32, 2),
+        integers, types.int64, types.int64, floats, floats,
+    ]  # fmt: skip
+    collect_takes = [
+        *index, constant(types.int16, 1), types.float32, constant(types.int32, 1),
+        constant(types.int64, 1), types.float32, integers, types.float32[::1],
+    ]  # fmt: skip
+    return Kernels(_compiled(types.void(*scan_takes), scan), _compiled(types.int64(*collect_takes), collect))
+
+
+def _compiled(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return numba.njit(signature, nogil=True, fastmath=FAST, cache=True)(function)
+    except RuntimeError:  # there is no place to keep it
+        return numba.njit(signature, nogil=True, fastmath=FAST)(function)
