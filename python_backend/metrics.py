@@ -23,7 +23,8 @@ class StageSeconds:
     """The histogram ``tritonrec_stage_seconds`` with the labels stage and release.
 
     `family_type` is Triton's MetricFamily; all processes of a server add to the same series. Prometheus takes
-    the series for a histogram, as `histogram_quantile` wants them: ``_bucket`` by ``le``, ``_sum``, ``_count``.
+    the series for a histogram, as `histogram_quantile` wants them: ``_bucket`` by ``le``, ``_sum``,
+    ``_count``.
     """
 
     def __init__(self, release: str, family_type: Any, *, every: float = EVERY) -> None:

@@ -6,7 +6,9 @@ Each `model_repository/<stage>/1/model.py` puts its release's code on the path a
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tritonrec_client.contract import DEADLINE, MODELS, STATUS
 
 from python_backend.background import in_background, step_back, step_forward
 from python_backend.batch import Answer, BatchAnswerer
-from python_backend.deadline import milliseconds_left
+from python_backend.deadline import Admission, milliseconds_left
 from python_backend.metrics import StageSeconds
 from python_backend.outcomes import ANSWERED, FAILED, INVALID, LATE, UNAVAILABLE, Outcomes
 from python_backend.pipeline import StageFailed, failure, load_stage
@@ -39,7 +41,7 @@ class StageModel:
         threadpool_limits(int(options["threads"]))
         release = Release.open(Path(options["release_dir"]))
         self._name = name
-        self._least_time_left = float(options["least_time_left_ms"])
+        self._admission = Admission(float(options["least_time_left_ms"]))
         self._inputs = [tensor.name for tensor in MODELS[name].inputs]
         self._stage = in_background(lambda: load_stage(name, release, options))
         self._answer = BatchAnswerer(self._stage, release)
@@ -81,9 +83,13 @@ class StageModel:
 
     def _execute(self, requests: list[Any]) -> list[Any]:
         try:
-            refusals = [self._refusal(request) for request in requests]
-            accepted = [request for request, no in zip(requests, refusals, strict=True) if no is None]
-            answers = iter(self._answer([self._arrays(request) for request in accepted]))
+            taken = [self._arrays(request) for request in requests]
+            refusals = self._refusals(requests, [_rows(arrays) for arrays in taken])
+            accepted = [arrays for arrays, no in zip(taken, refusals, strict=True) if no is None]
+            began = time.perf_counter()
+            answers = iter(self._answer(accepted))
+            if rows := sum(_rows(arrays) for arrays in accepted):
+                self._admission.observe(rows, 1000 * (time.perf_counter() - began))
             return [self._response(next(answers)) if no is None else no for no in refusals]
         except Exception as error:
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
@@ -112,19 +118,30 @@ class StageModel:
         if self._outcomes is not None:
             self._outcomes.count(outcome, requests)
 
-    def _refusal(self, request: Any) -> Any | None:
-        """The error for a request whose answer would come too late, or None."""
-        try:
-            left = milliseconds_left(request.parameters() or "")
-        except InvalidRequest as error:
-            return self._response(error)
-        if left >= self._least_time_left:
-            return None
-        self._count(LATE)
-        allowed = f"{self._least_time_left:g} or more"
-        message = f"{DEADLINE}: found {left:.0f} ms left before {self._name}; allowed is {allowed}"
-        return self._error(message, pb_utils.TritonError.UNAVAILABLE)
+    def _refusals(self, requests: list[Any], rows: list[int]) -> list[Any | None]:
+        """For each request the error if its answer would come too late, or None."""
+        found: list[Any | None] = [None] * len(requests)
+        left: dict[int, float] = {}
+        for number, request in enumerate(requests):
+            try:
+                left[number] = milliseconds_left(request.parameters() or "")
+            except InvalidRequest as error:
+                found[number] = self._response(error)
+        chosen = self._admission.choose(list(left.values()), [rows[number] for number in left])
+        for (number, time_left), needed in zip(left.items(), chosen, strict=True):
+            if needed is not None:
+                self._count(LATE)
+                message = (
+                    f"{DEADLINE}: found {time_left:.0f} ms left before {self._name};"
+                    f" allowed is {math.ceil(needed)} or more"
+                )
+                found[number] = self._error(message, pb_utils.TritonError.UNAVAILABLE)
+        return found
 
     @staticmethod
     def _error(message: str, code: int) -> Any:
         return pb_utils.InferenceResponse([], error=pb_utils.TritonError(message, code))
+
+
+def _rows(arrays: dict[str, Array]) -> int:
+    return max((len(array) for array in arrays.values()), default=0)

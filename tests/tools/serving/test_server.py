@@ -153,7 +153,7 @@ def test_a_request_whose_deadline_has_passed_is_not_computed(client: Any) -> Non
 
     assert status == "UNAVAILABLE"
     assert re.search(
-        r"deadline_ms: found -1\d\d\d ms left before (pipeline|feature_lookup); allowed is 20 or more",
+        r"deadline_ms: found -1\d\d\d ms left before (pipeline|feature_lookup); allowed is \d+ or more",
         message,
     )
 
