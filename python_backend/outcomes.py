@@ -1,8 +1,8 @@
 """What became of requests, and how good the pages were, for Triton's metrics.
 
 Triton counts failures of its own, and among them requests that made no sense, or whose answer would have come
-too late. Here they are told apart, and degraded pages, which are no failures, are counted by what was degraded.
-As in `python_backend.metrics`, counts are handed over by a thread, away from requests.
+too late. Here they are told apart, and degraded pages, which are no failures, are counted by what was
+degraded. As in `python_backend.metrics`, counts are handed over by a thread, away from requests.
 """
 
 from __future__ import annotations

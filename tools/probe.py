@@ -7,6 +7,7 @@ time, where all of tritonclient takes 0.23.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import struct
@@ -32,8 +33,8 @@ OK, NO_PAGE, BAD_USAGE = 0, 1, 2
 
 EXAMPLES = """\
 examples, in a pod:
-  python tools/probe.py --ready --timeout=4     # is there a page now?
-  python tools/probe.py --live --timeout=10     # is there one at all, however busy the server is?
+  python tools/probe.py --ready --timeout=4 --run=/run/tritonrec  # do all stages live, and does a page come?
+  python tools/probe.py --live --timeout=10                       # does a page come, however late?
 
 The pod's settings are those of tools/serve_pod.py: TRITONREC_GRPC_PORT, TRITONREC_TLS and others.
 
@@ -50,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Ask, and print why there is no page; the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.ready and options.run:
+            require_stages(options.run)
         ask(os.environ, timeout=options.timeout, may_shed=options.ready)
-    except NoPage as reason:
+    except (NoPage, OSError) as reason:
         print(f"probe.py: {reason}", file=sys.stderr)
         return NO_PAGE
     return OK
@@ -101,6 +104,26 @@ def ask(environment: Mapping[str, str], *, timeout: float, may_shed: bool) -> No
     _require_page(
         dict(zip((output.name for output in answer.outputs), answer.raw_output_contents, strict=True))
     )
+
+
+def require_stages(run: Path, processes: Path = Path("/proc")) -> None:
+    """Raise NoPage where a stage of the server that is noted in `run` has died.
+
+    A page may come all the same, from the stage's other process, while every second one fails. A server that
+    is not noted is still starting.
+    """
+    try:
+        server = (run / "triton.pid").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return
+    dead = 0
+    for path in processes.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            # pid (program) state parent …; the program's name may hold spaces
+            state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
+            dead += state == "Z" and parent == server
+    if dead:
+        raise NoPage(f"{dead} of the stages' processes died")
 
 
 def _require_page(answer: Mapping[str, bytes]) -> None:
@@ -153,6 +176,12 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--ready", action="store_true", help="a page in time, as users want it")
     which.add_argument("--live", action="store_true", help="a page at all: nobody refuses it for being late")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="that of tools/serve_pod.py: --ready looks for dead stages, too",
+    )
     parser.add_argument(
         "--timeout", type=_seconds, default=4.0, metavar="SECONDS", help="for all of it (default: 4)"
     )
