@@ -37,6 +37,15 @@ class Graph:
         return dict(zip(self.outputs, results, strict=True))
 
 
+def threads_of(options: Mapping[str, str]) -> int:
+    """The option ``threads``, by default 1. Raises ValueError on another number than 1 or more."""
+    threads = options.get("threads", "1")
+    # ONNX Runtime would take 0 for every core of the machine.
+    if not threads.isdecimal() or int(threads) < 1:
+        raise ValueError(f"option threads is {threads!r}; it must be a whole number of at least 1")
+    return int(threads)
+
+
 class GraphStage(Stage):
     """A stage whose whole work is the graph ``artifacts/<name>.onnx`` of its release."""
 
@@ -49,11 +58,7 @@ class GraphStage(Stage):
 
         Raises ValueError on another number than 1 or more, and FileNotFoundError.
         """
-        threads = options.get("threads", "1")
-        # ONNX Runtime would take 0 for every core of the machine.
-        if not threads.isdecimal() or int(threads) < 1:
-            raise ValueError(f"option threads is {threads!r}; it must be a whole number of at least 1")
-        return cls(Graph(release.artifacts / f"{cls.name}.onnx", threads=int(threads)))
+        return cls(Graph(release.artifacts / f"{cls.name}.onnx", threads=threads_of(options)))
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         return self._graph(inputs)

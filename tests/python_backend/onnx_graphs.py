@@ -42,6 +42,18 @@ def write_rank(path: Path, sizes: Sizes) -> None:
     _write(path, "rank", sizes, [helper.make_node("Neg", ["retrieval_score"], ["rank_score"])], {})
 
 
+def write_query(path: Path, width: int) -> None:
+    """A query is the sum of its history's vectors."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["history_vectors", "axis"], ["query"], keepdims=0)],
+        "retrieve_query",
+        [helper.make_tensor_value_info("history_vectors", TensorProto.FLOAT, ["batch", "history", width])],
+        [helper.make_tensor_value_info("query", TensorProto.FLOAT, ["batch", width])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axis")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
 def _write(path: Path, stage: str, sizes: Sizes, nodes: list[Any], constants: dict[str, Any]) -> None:
     def described(tensors: Iterable[Tensor]) -> list[Any]:
         return [
