@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from python_backend.release import Release
+from tools.config.tuning import TUNING, Tuning, describe_tuning, load_tuning
 from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.releases.manifest import read_manifest
 from tools.serving.history import Activation, note_activation
@@ -32,6 +33,7 @@ examples:
   python tools/serve.py --release latest
   python tools/serve.py --release 3f9a0c51d2e7 --store redis://localhost:6379/0
   python tools/serve.py --profile staged
+  python tools/serve.py --tuning my-machine.toml
   python tools/serve.py --rules rules.toml --grpc-port 9001 --http-port 9000 --metrics-port 9002
 
 exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the server could not start or died, 2 bad usage
@@ -90,12 +92,25 @@ def _write_repository(build: Path, options: argparse.Namespace) -> Release:
             print(f"arm {arm} ends: {error}", flush=True)
     paths = {each.name: each.path for each in (release, *arms.values())}
     names = {arm: each.name for arm, each in arms.items()}
-    write_served_repository([*paths.values()], release.name, served.folder, overrides=overrides, arms=names)
+    tuning = _tuning(build, options)
+    write_served_repository(
+        [*paths.values()], release.name, served.folder, overrides=overrides, tuning=tuning, arms=names
+    )
     note_activation(build, Activation(release.name, active, "serve"))
     print(f"starting Triton with release {release.name}, users from {overrides['store_url']}", flush=True)
     if names:
         print("an experiment is running: " + ", ".join(f"{arm} is {name}" for arm, name in names.items()))
     return release
+
+
+def _tuning(build: Path, options: argparse.Namespace) -> Tuning:
+    """How the models are to be run; empty is as their releases say. Raises ConfigError."""
+    path = options.tuning or build / TUNING
+    if options.no_tuning or not (options.tuning or path.is_file()):
+        return {}
+    tuning = load_tuning(path)
+    print(f"tuned by {path}: {describe_tuning(tuning) or 'nothing'}", flush=True)
+    return tuning
 
 
 def _release(build: Path, wanted: str | None, active: str | None) -> Release:
@@ -176,6 +191,15 @@ def _parser() -> argparse.ArgumentParser:
         default=LOCAL,
         help=f"{LOCAL}: all stages in one model (default); {STAGED}: an ensemble with a model per stage",
     )
+    tuned = parser.add_mutually_exclusive_group()
+    tuned.add_argument(
+        "--tuning",
+        type=Path,
+        metavar="FILE",
+        help="instances, threads, queue delay and batches of models, as tools/tune.py writes them; for the"
+        f" releases that are activated later, too (default: the build's {TUNING}, where it is there)",
+    )
+    tuned.add_argument("--no-tuning", action="store_true", help=f"as shipped, whatever a {TUNING} says")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
     for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="N", help=f"default: {port}")

@@ -17,6 +17,7 @@ from toy_release import RELEASE, make_release
 
 from python_backend.release import Release
 from tools import serve
+from tools.config.tuning import ModelTuning
 from tools.serving.history import read_activations
 from tools.serving.repository import write_served_repository
 from tools.serving.served import ServedRepository
@@ -149,6 +150,32 @@ def test_what_a_killed_activation_left_goes_at_the_start(
     assert written(tmp_path, monkeypatch).releases == {OLD}
     assert not list(tmp_path.glob(".served.*"))
     assert not list(served.folder.glob("probe_*"))
+
+
+def test_what_a_machine_was_tuned_to_is_served_unless_it_is_not_wanted(
+    tmp_path: Path,
+    new_release: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    new_release(RELEASE)
+    (tmp_path / "tuning.toml").write_text("[pipeline]\ninstances = 3\n")
+    (tmp_path / "other.toml").write_text("[pipeline]\ninstances = 4\n")
+
+    assert written(tmp_path, monkeypatch).tuning == {"pipeline": ModelTuning(instances=3)}
+    assert f"tuned by {tmp_path / 'tuning.toml'}: pipeline instances 3" in capsys.readouterr().out
+    other = ("--tuning", str(tmp_path / "other.toml"))
+    assert written(tmp_path, monkeypatch, *other).tuning == {"pipeline": ModelTuning(instances=4)}
+    assert written(tmp_path, monkeypatch, "--no-tuning").tuning == {}
+
+
+def test_a_tuning_that_cannot_be_used_is_explained(
+    tmp_path: Path, new_release: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_release(RELEASE)
+    for path in (tmp_path / "no.toml", tmp_path / "tuning.toml"):
+        assert serve.main(["--build", str(tmp_path), "--tuning", str(path)]) == serve.BAD_USAGE
+        assert f"{path}: cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,14 @@ def activate_offline(
         failed = require_release(release, old, gates, forced, step)
         with step("write"):
             paths = [release.path, *(open_release(build, name).path for name in set(arms.values()))]
-            write_served_repository(paths, release.name, served.folder, overrides=served.overrides, arms=arms)
+            write_served_repository(
+                paths,
+                release.name,
+                served.folder,
+                overrides=served.overrides,
+                tuning=served.tuning,
+                arms=arms,
+            )
         if forced:
             note_forced(release.path, forced, failed)
         note_activation(build, Activation(release.name, active, "offline", forced=forced))

@@ -29,6 +29,8 @@ from tritonrec_client.contract import MODELS, RECOMMEND, Sizes
 from tritonrec_client.experiment import arm_model
 
 from python_backend.release import Release
+from tools.config.tuning import TUNING, Tuning, dump_tuning, load_tuning
+from tools.serving.tuning import tune_config
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
 """The committed model repository."""
@@ -89,16 +91,18 @@ def write_served_repository(
     folder: Path,
     *,
     overrides: Mapping[str, str] | None = None,
+    tuning: Tuning | None = None,
     arms: Mapping[str, str] | None = None,
 ) -> None:
     """Write the repository that serves `releases`, with `recommend` pointing at the release named `active`.
 
     `releases` are release folders, `overrides` values for parameters of the models' configurations such as
-    ``store_url`` or ``rules_file``, `arms` the releases of an experiment's arms by the arms' names. An
-    existing `folder` is brought up to date in an order that a running server survives: new models appear
-    whole, `recommend` changes in one step, and last the models of releases and arms that are no longer listed
-    go. Nothing else in `folder` is touched; where the active release has no `record_event`, because it is
-    older, the one that is there stays.
+    ``store_url`` or ``rules_file``, `tuning` how models are run instead of as their releases say, `arms` the
+    releases of an experiment's arms by the arms' names. A model of `tuning` that a release does not have,
+    because it is older, is passed over. An existing `folder` is brought up to date in an order that a running
+    server survives: new models appear whole, `recommend` changes in one step, and last the models of releases
+    and arms that are no longer listed go. Nothing else in `folder` is touched; where the active release has
+    no `record_event`, because it is older, the one that is there stays.
 
     Raises RepositoryError for an unknown release, an arm's name that is not allowed or an override that no
     model knows, before anything is written.
@@ -116,11 +120,12 @@ def write_served_repository(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
         for release in opened.values():
-            write_release(release, fresh, overrides or {})
+            write_release(release, fresh, overrides or {}, tuning or {})
         for alias, name in aliases.items():
             write_ensemble(opened[name], alias, fresh)
-        write_standalone_models(opened[active], fresh, overrides or {})
+        write_standalone_models(opened[active], fresh, overrides or {}, tuning or {})
         write_overrides(overrides or {}, fresh)
+        write_tuning(tuning or {}, fresh)
         fresh.chmod(0o755)
         if not folder.exists():
             fresh.rename(folder)
@@ -190,13 +195,25 @@ def read_overrides(folder: Path) -> dict[str, str]:
     return content
 
 
-def write_release(release: Release, folder: Path, overrides: Mapping[str, str]) -> None:
+def write_tuning(tuning: Tuning, folder: Path) -> None:
+    """Keep `tuning` in `folder`, for the releases that are activated while it is served."""
+    note = "How models are run here, instead of as their releases say; written by tools/serve.py."
+    (folder / TUNING).write_text(dump_tuning(tuning, note), encoding="utf-8")
+
+
+def read_tuning(folder: Path) -> Tuning:
+    """How models in `folder` are run instead of as their releases say. Raises ConfigError."""
+    path = folder / TUNING
+    return load_tuning(path) if path.is_file() else {}
+
+
+def write_release(release: Release, folder: Path, overrides: Mapping[str, str], tuning: Tuning) -> None:
     """Write a release's stages and its ensemble into `folder`, under the release's own names.
 
-    Each model gets those of `overrides` that it has a parameter for.
+    Each model gets those of `overrides` that it has a parameter for, and is run as `tuning` says.
     """
     for stage in stages_of(release):
-        _write_model(release, stage, f"{stage}_{release.name}", folder, overrides)
+        _write_model(release, stage, f"{stage}_{release.name}", folder, overrides, tuning)
     write_ensemble(release, f"{RECOMMEND.name}_{release.name}", folder)
 
 
@@ -209,18 +226,24 @@ def write_ensemble(release: Release, name: str, folder: Path) -> None:
         write_config(config, path)
 
 
-def write_standalone_models(release: Release, folder: Path, overrides: Mapping[str, str]) -> None:
+def write_standalone_models(
+    release: Release, folder: Path, overrides: Mapping[str, str], tuning: Tuning
+) -> None:
     """Write the models of `release` that are no part of its ensemble, under their own names."""
     for model in standalone_models_of(release):
-        _write_model(release, model, model, folder, overrides)
+        _write_model(release, model, model, folder, overrides, tuning)
 
 
-def _write_model(release: Release, model: str, name: str, folder: Path, overrides: Mapping[str, str]) -> None:
+def _write_model(
+    release: Release, model: str, name: str, folder: Path, overrides: Mapping[str, str], tuning: Tuning
+) -> None:
     values = {**overrides, "release_dir": str(release.path)}
     for path, config in _copy_model(release, model, folder / name):
         config.name = name
         for key in values.keys() & config.parameters.keys():
             config.parameters[key].string_value = values[key]
+        if model in tuning:
+            tune_config(config, tuning[model])
         write_config(config, path)
 
 

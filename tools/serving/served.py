@@ -11,6 +11,7 @@ from pathlib import Path
 from tritonrec_client.contract import RECOMMEND
 
 from python_backend.release import Release
+from tools.config.tuning import Tuning
 from tools.releases.folder import NoReleaseError
 from tools.serving.repository import (
     CONFIG,
@@ -20,6 +21,7 @@ from tools.serving.repository import (
     put_in_place,
     read_config,
     read_overrides,
+    read_tuning,
     write_ensemble,
     write_release,
     write_standalone_models,
@@ -86,9 +88,14 @@ class ServedRepository:
         """Parameters that its models got instead of those of their releases, such as ``store_url``."""
         return read_overrides(self.folder)
 
+    @property
+    def tuning(self) -> Tuning:
+        """How its models are run instead of as their releases say."""
+        return read_tuning(self.folder)
+
     def put_release(self, release: Release) -> None:
         """Write the models of `release` under its own names. Raises RepositoryError."""
-        self._put(lambda fresh: write_release(release, fresh, self.overrides))
+        self._put(lambda fresh: write_release(release, fresh, self.overrides, self.tuning))
 
     def put_ensemble(self, release: Release, name: str) -> bool:
         """Write the ensemble `name` over the stages of `release`, in one step; whether anything changed."""
@@ -96,7 +103,7 @@ class ServedRepository:
 
     def put_standalone_models(self, release: Release) -> list[str]:
         """Write the models of `release` that stand alone; the names of those that changed."""
-        return self._put(lambda fresh: write_standalone_models(release, fresh, self.overrides))
+        return self._put(lambda fresh: write_standalone_models(release, fresh, self.overrides, self.tuning))
 
     def remove(self, *models: str) -> None:
         """Remove the folders of `models`."""
