@@ -37,8 +37,8 @@ BARE: tuple[Variant, ...] = tuple((overlay, ()) for overlay in OVERLAYS)
 
 VARIANTS: tuple[Variant, ...] = (
     *BARE,
-    *((overlay, (name,)) for overlay in OVERLAYS for name in COMPONENTS_ON_TOP if _fits(overlay, (name,))),
-    *((overlay, names) for overlay in OVERLAYS for names in TOGETHER if _fits(overlay, names)),
+    *((overlay, (name,)) for overlay in ("cpu", "edge") for name in COMPONENTS_ON_TOP if _fits(overlay, (name,))),
+    *((overlay, names) for overlay in ("gpu", "edge") for names in TOGETHER if _fits(overlay, names)),
 )
 
 
