@@ -63,7 +63,8 @@ class Kubernetes:
 
     Attributes:
         behaviour: what pods of a release do: "ready", "crash", "init crash", "unready" or "unschedulable".
-        forbidden: (verb, resource) pairs that the service account lacks.
+        rules: those of the Role that the caller has; None allows everything.
+        forbidden: (verb, resource) pairs that the caller lacks all the same.
         before_patch: called with this object before each of the next patches, one per patch.
         cut_watches: how many of the next watches break in the middle of a line.
         expired_watches: how many of the next watches are told that they begin too early.
@@ -75,6 +76,7 @@ class Kubernetes:
 
     deployment: Json | None
     behaviour: dict[str, str] = field(default_factory=dict)
+    rules: list[Json] | None = None
     forbidden: set[tuple[str, str]] = field(default_factory=set)
     before_patch: list[Callable[[Kubernetes], None]] = field(default_factory=list)
     cut_watches: int = 0
@@ -323,7 +325,16 @@ class _Requests(BaseHTTPRequestHandler):
         return url.path, {key: values[0] for key, values in parse_qs(url.query).items()}
 
     def _allowed(self, verb: str, resource: str) -> bool:
-        if (verb, resource) not in self.cluster.forbidden:
+        cluster = self.cluster
+        # A list or a watch is of one object where it is told so, and only then may a rule name that object.
+        named = verb in ("get", "patch") or f"metadata.name%3D{NAME}" in self.path
+        granted = cluster.rules is None or any(
+            verb in rule["verbs"]
+            and resource in rule["resources"]
+            and ("resourceNames" not in rule or (named and NAME in rule["resourceNames"]))
+            for rule in cluster.rules
+        )
+        if granted and (verb, resource) not in cluster.forbidden:
             return True
         user = "system:serviceaccount:tritonrec:rollout"
         self._refuse(403, "Forbidden", f'{resource} is forbidden: User "{user}" cannot {verb} it')

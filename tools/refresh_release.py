@@ -7,17 +7,17 @@ on the volume; tools/rollout.py has it served.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from tritonrec_client.options import Tls
 
 from python_backend.release import Release
 from python_backend.stores import StoreUnavailable
 from tools.checks import CheckFailed
-from tools.cluster.service import Service
+from tools.cluster.service import Service, tls_of
 from tools.config.build import BuildConfig, ConfigError, load_config
 from tools.data.fetch import FetchError, fetch_missing
 from tools.data.problems import DataProblems
@@ -70,8 +70,8 @@ def _served(config: BuildConfig, options: argparse.Namespace) -> Release | None:
     """The release that is served, on the volume. Raises CheckFailed where nothing answers, NoReleaseError."""
     if options.address is None:
         return None
-    tls = None if options.ca is None else Tls(str(options.ca.resolve(strict=True)))
-    return open_release(config.output.resolve(), Service(options.address, tls).release())
+    service = Service(options.address, tls_of(os.environ))
+    return open_release(config.output.resolve(), service.release())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,8 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
-    parser.add_argument("--address", metavar="HOST:PORT", help="the Service that tells what is served (gRPC)")
-    parser.add_argument("--ca", type=Path, metavar="FILE", help="encrypted, by this authority (PEM)")
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="the Service that tells what is served (gRPC; encrypted as TRITONREC_TLS says)",
+    )
     return parser
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from tools.cluster.api import ClusterError, connect
 from tools.cluster.deployment import BEFORE, FAILED, Deployment, annotation_of, release_of
 from tools.cluster.judging import hindrances_of, progress_of
 from tools.cluster.rollout import Broken, Refused, RolledBack, Rollout, forward
-from tools.cluster.service import Service
+from tools.cluster.service import Service, tls_of
 from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.releases.golden import GOLDEN
 from tools.serving.activation import require_release
@@ -97,7 +98,13 @@ def _roll(
     # What a dry run prints on standard output is the patch alone.
     console = Console(highlight=False, soft_wrap=True, stderr=options.dry_run)
     _require_ready(deployment, found)
-    rollout = Rollout(deployment, service, wait=options.wait, console=console, with_rules=options.with_rules)
+    rollout = Rollout(
+        deployment,
+        service,
+        wait=options.wait,
+        console=console,
+        with_rules=options.with_rules or bool(os.environ.get("TRITONREC_RULES")),
+    )
     before = rollout.before(found, release.name)
     _require_release(options, release, before, console, judged=judged)
     if options.dry_run:
@@ -167,7 +174,7 @@ def _deployment(options: argparse.Namespace) -> Deployment:
 
 
 def _service(options: argparse.Namespace) -> Service:
-    tls = None
+    tls = tls_of(os.environ)
     if options.tls or options.ca or options.certificate:
         tls = Tls(*(_text(path) for path in (options.ca, options.key, options.certificate)))
     return Service(options.address, tls, settle=options.settle)
@@ -219,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--with-rules",
             action="store_true",
-            help="an operator's rules change pages: only check their form",
+            help="an operator's rules change pages: only check their form (always, with TRITONREC_RULES)",
         )
     return parser
 
@@ -232,7 +239,9 @@ def _add_cluster(added: argparse.ArgumentParser) -> None:
         "--kubeconfig", type=Path, metavar="FILE", help="default: kubectl's, or the pod's own"
     )
     cluster.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
-    service = added.add_argument_group("the Service that is asked")
+    service = added.add_argument_group(
+        "the Service that is asked", "encrypted as TRITONREC_TLS says, where it is set and nothing here is"
+    )
     service.add_argument(
         "--address",
         metavar="HOST:PORT",

@@ -24,7 +24,7 @@ from tools.progress import Steps, Update
 
 LOOK = 2
 """Seconds after which everything is read anew: pods change without their Deployment."""
-TRIES = 5
+TRIES = 10
 """How often a change is tried that somebody else's changes keep getting in the way of."""
 PAUSE = 1.0
 """Seconds until an API that did not answer is asked again."""
@@ -132,6 +132,7 @@ class Rollout:
                 self._deployment.patch(patch(deployment))
                 return
             except (Conflict, Unreachable):
+                time.sleep(PAUSE / 10)  # not as fast as the controller, which writes the status
                 deployment = self._read()
         raise Refused(f"{self._deployment} was changed by somebody else {TRIES} times in a row; try again")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
@@ -17,6 +18,16 @@ from tools.serving.server import ask_anonymously
 SETTLE = 30.0
 """Seconds for which a Service may still lead to pods that are on their way out, or to none."""
 AGAIN = 0.5
+
+
+def tls_of(environment: Mapping[str, str]) -> Tls | None:
+    """How the servers of a cluster encrypt, as the settings of their pods say (see tools/config/pod.py)."""
+    mode = environment.get("TRITONREC_TLS") or "off"
+    if mode == "off":
+        return None
+    folder = Path(environment.get("TRITONREC_TLS_DIR") or "/etc/tritonrec/tls")
+    own = (str(folder / "tls.key"), str(folder / "tls.crt")) if mode == "mutual" else (None, None)
+    return Tls(str(folder / "ca.crt"), *own)
 
 
 class Service:
