@@ -44,12 +44,12 @@ class Catalogue:
 
     @classmethod
     def read(cls, artifacts: Path) -> Self:
-        """From ``items.npz`` and ``item_features.json`` of a release."""
+        """From ``items.npz``, ``item_vectors.npy`` (mapped into memory) and ``item_features.json``."""
         encoder = FeatureEncoder.from_json((artifacts / "item_features.json").read_text(encoding="utf-8"))
         with np.load(artifacts / "items.npz") as arrays:
             return cls(
                 arrays["wire_id"],
-                arrays["vectors"],
+                np.asarray(np.load(artifacts / "item_vectors.npy", mmap_mode="r")),
                 arrays["lift"],
                 arrays["codes"],
                 {field.name: slice(field.start, field.start + field.slots) for field in encoder.fields},

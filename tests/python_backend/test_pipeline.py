@@ -42,10 +42,10 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     np.savez(
         artifacts / "items.npz",
         wire_id=np.array([-1, *range(101, 107)], np.int64),
-        vectors=np.eye(7, dtype=np.float32),
         lift=np.zeros(7, np.float32),
         codes=np.zeros((7, 1), np.int32),
     )
+    np.save(artifacts / "item_vectors.npy", np.eye(7, dtype=np.float32))
     encoder = FeatureEncoder.fit((), [], 1).to_json()
     (artifacts / "user_features.json").write_text(encoder)
     (artifacts / "item_features.json").write_text(encoder)

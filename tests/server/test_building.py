@@ -51,6 +51,7 @@ def test_a_release_holds_what_serving_needs_and_a_report(tiny_build: Build) -> N
         "retrieve.onnx",
         "rank.onnx",
         "items.npz",
+        "item_vectors.npy",
         "items.tsv",
         "user_features.json",
         "item_features.json",

@@ -45,10 +45,10 @@ def make_release(folder: Path) -> Release:
     np.savez(
         folder / "artifacts" / "items.npz",
         wire_id=np.array([-1, *range(FIRST_ID + 1, FIRST_ID + N_ITEMS + 1)], np.int64),
-        vectors=vectors,
         lift=np.array([0, *LIFT], np.float32),
         codes=np.concatenate([np.zeros((1, encoder.width), np.int32), encoder.encode(FEATURES)]),
     )
+    np.save(folder / "artifacts" / "item_vectors.npy", vectors)
     (folder / "artifacts" / "item_features.json").write_text(encoder.to_json())
     weights = {"similarity_weight": SIMILARITY_WEIGHT, "lift_weight": LIFT_WEIGHT}
     (folder / "artifacts" / "rerank.json").write_text(json.dumps(weights))
