@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from tritonrec_client.contract import Sizes
 from tritonrec_client.items import Item, write_items
 
-from python_backend.graph import Graph
+from python_backend.release import Release
+from python_backend.stages.rank import Rank
+from python_backend.stages.retrieve import Retrieve
 from tools.config.training import RerankConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
 from tools.serving.repository import write_release_models
 from tools.training.checkpoint import write_checkpoint
-from tools.training.export import RankGraph, RetrieveGraph, export_graph
+from tools.training.export import RankGraph, export_graph
 from tools.training.features import Features
+from tools.training.index_export import export_retrieve
 from tools.training.lift import exposure_lift
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
@@ -57,17 +60,16 @@ def write_artifacts(
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
     write_checkpoint(folder, retriever, ranker)
-    export_graph(RetrieveGraph(retriever, sizes), "retrieve", features, sizes, artifacts / "retrieve.onnx")
+    export_retrieve(retriever, features, sizes, folder)
     export_graph(RankGraph(ranker), "rank", features, sizes, artifacts / "rank.onnx")
-    lift = measure_lift(artifacts, histories, features, rerank, sizes)
+    lift = measure_lift(folder, histories, features, rerank, sizes)
     np.savez(
         artifacts / "items.npz",
         wire_id=dataset.interactions.item_ids,
+        vectors=unit_vectors(retriever),
         lift=lift,
         codes=features.items,
     )
-    # A file of its own, which processes map into memory and share.
-    np.save(artifacts / "item_vectors.npy", unit_vectors(retriever))
     (artifacts / "user_features.json").write_text(features.user_encoder.to_json(), encoding="utf-8")
     (artifacts / "item_features.json").write_text(features.item_encoder.to_json(), encoding="utf-8")
     weights = rerank.model_dump(include={"similarity_weight", "lift_weight"})
@@ -83,10 +85,11 @@ def write_artifacts(
 
 
 def measure_lift(
-    artifacts: Path, histories: Interactions, features: Features, rerank: RerankConfig, sizes: Sizes
+    folder: Path, histories: Interactions, features: Features, rerank: RerankConfig, sizes: Sizes
 ) -> NDArray[np.float32]:
-    """Every item's lift (`exposure_lift`), from what the exported graphs give a sample of the users."""
-    retrieve, rank = Graph(artifacts / "retrieve.onnx"), Graph(artifacts / "rank.onnx")
+    """Every item's lift (`exposure_lift`), from what `retrieve` and `rank` give a sample of the users."""
+    release = Release("", sizes, folder)
+    retrieve, rank = Retrieve.load(release, {}), Rank.load(release, {})
     users = np.random.default_rng(0).permutation(np.flatnonzero(histories.lengths))[:LIFT_USERS]
     # Of these users alone: for a million of them, what everybody has seen would take gigabytes.
     ends = histories.offsets[1:][users]

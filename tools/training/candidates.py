@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from python_backend.item_index import PADDING_SCORE as PADDING_SCORE  # trainers take it from here
 from tools.config.training import RankConfig, RetrieveConfig
 from tools.data.interactions import Interactions
 from tools.training.features import Features
+from tools.training.item_search import INDEX_FROM, search_of
 from tools.training.retriever import HeldOut, Progress, Retriever, train_retriever
 from tools.training.windows import histories_before
-
-PADDING_SCORE = -1e4
-"""The retrieval score of a place without a candidate: finite, so that no NaN arises from it."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,14 @@ def retrieved_examples(
     history: int,
     candidates: int,
     batch: int = 256,
+    index_from: int = INDEX_FROM,
 ) -> RankingExamples:
-    """What `model` would have returned just before each of `events`, in the form that serving has it."""
+    """What `model` would have returned just before each of `events`, in the form that serving has it.
+
+    Catalogues of `index_from` items or more are searched as they are in service.
+    """
     model.eval()
+    search = search_of(model, candidates) if len(features.items) > index_from else None
     owners = np.repeat(np.arange(interactions.n_users), interactions.lengths)
     vectors, parts = model.items(), []
     for begin in range(0, max(len(events), 1), batch):
@@ -115,26 +119,37 @@ def retrieved_examples(
         histories = histories_before(interactions, users, chosen, history)
         asked = torch.from_numpy(histories)
         queries = model.tower(torch.from_numpy(features.users[users]), asked, vectors[asked])[:, -1]
-        logits = queries @ vectors.T + model.bias
-        logits[:, 0] = -torch.inf
         earlier = chosen - interactions.offsets[users]
         rows = np.repeat(np.arange(len(chosen)), earlier)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(earlier) - earlier, earlier)
-        seen = interactions.items[np.repeat(interactions.offsets[users], earlier) + within]
-        logits[torch.from_numpy(rows), torch.from_numpy(seen).long()] = -torch.inf
-        scores, found = logits.log_softmax(dim=-1).topk(candidates)
-        found = found.where(scores > -torch.inf, 0)
-        hit = found.numpy() == interactions.items[chosen][:, None]
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(earlier) - earlier, earlier)
+        seen = np.zeros((len(chosen), max(earlier.max(initial=0), 1)), np.int32)
+        seen[rows, place] = interactions.items[np.repeat(interactions.offsets[users], earlier) + place]
+        if search is None:
+            found, scores = _best_of_all(queries @ vectors.T + model.bias, seen, candidates)
+        else:
+            found, scores = search(queries.numpy(), seen)
+        hit = found == interactions.items[chosen][:, None]
         parts.append(
             RankingExamples(
                 users,
                 histories,
-                found.numpy().astype(np.int32),
-                scores.clamp(min=PADDING_SCORE).numpy(),
+                found,
+                scores,
                 np.where(hit.any(axis=1), hit.argmax(axis=1), -1),
             )
         )
     return concatenate(parts)
+
+
+def _best_of_all(
+    logits: torch.Tensor, seen: NDArray[np.int32], candidates: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The best `candidates` of `logits` ``[B, I + 1]`` but `seen` ones, and their log probabilities."""
+    logits[:, 0] = -torch.inf
+    logits.scatter_(1, torch.from_numpy(seen).long(), -torch.inf)
+    scores, found = logits.log_softmax(dim=-1).topk(candidates)
+    found = found.where(scores > -torch.inf, 0)
+    return found.numpy().astype(np.int32), scores.clamp(min=PADDING_SCORE).numpy()
 
 
 def concatenate(parts: Sequence[RankingExamples]) -> RankingExamples:

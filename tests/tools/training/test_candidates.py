@@ -51,6 +51,21 @@ def examples(model: Retriever, events: Interactions, features: Features) -> Rank
     return retrieved_examples(model, events, features, every, history=HISTORY, candidates=K, batch=50)
 
 
+def test_a_large_catalogue_gives_the_same_examples_by_its_index(
+    model: Retriever, events: Interactions, features: Features, examples: RankingExamples
+) -> None:
+    pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
+    every = np.arange(events.n_events)
+    found = retrieved_examples(
+        model, events, features, every, history=HISTORY, candidates=K, batch=50, index_from=1
+    )
+    assert np.array_equal(found.candidates, examples.candidates)
+    assert np.array_equal(found.targets, examples.targets)
+    assert np.allclose(found.scores, examples.scores, atol=1e-2)
+    assert found.candidates.dtype == examples.candidates.dtype
+    assert found.scores.dtype == examples.scores.dtype
+
+
 def earlier_items(events: Interactions, event: int, user: int) -> list[int]:
     return events.items[events.offsets[user] : event].tolist()
 
