@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity peers peers-setup bench bench-ingest results clean
+.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: build ## p50 of `recommend` against the stages called in process
 
 bench-ingest: setup ## 20 million made-up events: seconds and peak memory
 	@$(PYTHON_VENV) tools/bench_ingest.py
+
+bench-scale: setup ## made-up catalogues of 10,000 to a million items: latency, start, memory (12 minutes)
+	@$(PYTHON_VENV) tools/bench_scale.py
 
 bench-switching: build ## 20 activations and rollbacks under load: failures, mixed answers, p99
 	@$(PYTHON_VENV) tools/bench_switching.py --build build
