@@ -66,10 +66,11 @@ def write_artifacts(
     np.savez(
         artifacts / "items.npz",
         wire_id=dataset.interactions.item_ids,
-        vectors=unit_vectors(retriever),
         lift=lift,
         codes=features.items,
     )
+    # A file of its own, which processes map into memory and share.
+    np.save(artifacts / "item_vectors.npy", unit_vectors(retriever))
     (artifacts / "user_features.json").write_text(features.user_encoder.to_json(), encoding="utf-8")
     (artifacts / "item_features.json").write_text(features.item_encoder.to_json(), encoding="utf-8")
     weights = rerank.model_dump(include={"similarity_weight", "lift_weight"})

@@ -18,6 +18,7 @@ from python_backend.graph import Graph
 from tools.checks import CheckFailed
 from tools.training.candidates import PADDING_SCORE
 from tools.training.features import Features
+from tools.training.graph_files import write_graph
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
 
@@ -117,7 +118,7 @@ def write_onnx(
         node.ClearField("doc_string")
     for part in (*model.graph.value_info, *model.graph.input, *model.graph.output, model.graph, model):
         part.ClearField("metadata_props")
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    write_graph(model, path)
 
 
 def made_up_inputs(stage: str, features: Features, sizes: Sizes, rows: int) -> dict[str, NDArray[Any]]:
