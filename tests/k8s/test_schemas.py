@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import kubernetes_validate
+import kubernetes_validate.utils
 import pytest
 import yaml
 from manifests import COMPONENTS, K8S, Json, label, rendered, server, the
@@ -24,6 +25,10 @@ CRDS = {
     "GRPCRoute": "gateway.networking.k8s.io/v1",
 }
 """Kinds that a cluster only knows once somebody has brought them; no schema of the API's knows them."""
+
+
+# It reads its schemas anew for each object, 10 ms each.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 
 def validate(each: Json, version: str) -> None:

@@ -37,7 +37,12 @@ BARE: tuple[Variant, ...] = tuple((overlay, ()) for overlay in OVERLAYS)
 
 VARIANTS: tuple[Variant, ...] = (
     *BARE,
-    *((overlay, (name,)) for overlay in ("cpu", "edge") for name in COMPONENTS_ON_TOP if _fits(overlay, (name,))),
+    *(
+        (overlay, (name,))
+        for overlay in ("cpu", "edge")
+        for name in COMPONENTS_ON_TOP
+        if _fits(overlay, (name,))
+    ),
     *((overlay, names) for overlay in ("gpu", "edge") for names in TOGETHER if _fits(overlay, names)),
 )
 
