@@ -33,7 +33,8 @@ import numpy as np
 from bound import Bound
 from drawing import draw
 from environment import DEFAULT, NoEnvironmentError, prepare, versions
-from figures import Figures, ratios, rounded, table
+from figures import Figures, others_cores, ratios, table
+from measuring import rounded
 from rich.console import Console
 from sides import CORES, OURS, PEERS, Ground, Ours, PeerSide, Side, SideError
 from turns import Lengths, Turns
@@ -55,9 +56,9 @@ exit status: 0 measured, 1 a side did not start, broke, or gives other pages, 2 
 """
 OK, FAILED, BAD_USAGE = 0, 1, 2
 REPEATS = 5
-QUICK = Lengths(probe=2.0, warm_up=0.5, alone=1.0)
+QUICK = Lengths(search=2.0, probe=2.0, warm_up=0.5, alone=1.0)
 QUIET = 0.1
-"""The share of the machine that other programs may use without a warning."""
+"""Cores that other programs may use without a warning; the kernel's work for the network is among them."""
 PLOT, JSON = "comparison.svg", "comparison.json"
 OUR_PACKAGES = ("nvidia-pytriton", "tritonclient", "grpcio", "aiohttp", "onnxruntime", "numpy", "lmdb")
 PEER_PACKAGES = ("fastapi", "uvicorn", "bentoml", "ray", "orjson", "onnxruntime", "numpy", "lmdb")
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sizes": release.sizes.to_dict(),
         "slo": str(slo),
         "repeats": options.repeats,
-        "others_used_of_the_machine": [rounded(share, 3) for share in turns.busy],
+        "others_cores": rounded(others_cores(findings), 3),
         "minutes": rounded((time.monotonic() - began) / 60, 1),
         "versions": {
             "product": versions(Path(sys.executable), OUR_PACKAGES),
@@ -174,8 +175,9 @@ def _tell(figures: Figures, console: Console) -> None:
         best = f"  (best: {found['best']}; repeats: {found['repeats']})" if "best" in found else ""
         console.print(f"{name}: [bold]{found['ratio']}[/bold]{best}")
     console.print(f"{figures['machine']}; {figures['repeats']} repeats, {figures['minutes']} minutes")
-    if max(figures["others_used_of_the_machine"]) > QUIET:
-        console.print("[bold red]the machine was not quiet: other programs used it meanwhile[/bold red]")
+    if figures["others_cores"] > QUIET:
+        used = f"other programs used {figures['others_cores']:.2f} cores meanwhile"
+        console.print(f"[bold red]the machine was not quiet: {used}[/bold red]")
     for who, found in figures["versions"].items():
         console.print(f"{who}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
 

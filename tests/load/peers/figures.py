@@ -41,7 +41,11 @@ class Findings:
 
     def near_capacity(self) -> list[Shot]:
         """The probes that held within 15 % of the capacity: those that the generator's cost is stated for."""
-        return [shot for shot in self.shots if shot.holds and abs(shot.rate / self.capacity - 1) < 0.15]
+        return [
+            shot
+            for shot in self.shots
+            if shot.holds and abs(shot.rate - self.capacity) < 0.15 * self.capacity
+        ]
 
     def figures(self) -> Figures:
         """For the JSON."""
@@ -51,6 +55,7 @@ class Findings:
             "p50_ms": rounded(median(self.p50)),
             "p99_ms": rounded(median(self.p99)),
             "capacity": rounded(self.capacity, 2),
+            "server_cores": rounded(median([shot.server_cores for shot in near]), 3),
             "generator_cores": rounded(median([shot.generator_cores for shot in near]), 3),
             "generator_ms_per_request": rounded(median([shot.generator_ms for shot in near]), 3),
             "repeats": {
@@ -99,10 +104,15 @@ def ratios(findings: Sequence[Findings]) -> Figures:
     return found
 
 
+def others_cores(findings: Sequence[Findings]) -> float:
+    """What other programs used while probes ran: the median."""
+    return median([shot.others_cores for each in findings for shot in each.shots])
+
+
 def table(findings: Sequence[Findings], bound: Figures, slo: str) -> Table:
     """A row per side."""
     drawn = Table(title=f"pages/s at {slo}; latency one request at a time; medians over the repeats")
-    for heading in ("", "p50 ms", "p99 ms", "pages/s", "lowest – highest", "generator"):
+    for heading in ("", "p50 ms", "p99 ms", "pages/s", "lowest – highest", "server cores", "generator"):
         drawn.add_column(heading, justify="left" if not heading else "right")
     for each in findings:
         near = each.near_capacity()
@@ -115,7 +125,8 @@ def table(findings: Sequence[Findings], bound: Figures, slo: str) -> Table:
             _number(median(each.p99), 2),
             _number(each.capacity, 0),
             spread,
-            "" if math.isnan(cores) else f"{cores:.2f} cores, {cost:.2f} ms",
+            _number(median([shot.server_cores for shot in near]), 2),
+            "" if math.isnan(cores) else f"{cores:.2f} cores\n{cost:.2f} ms each",
         )
     if bound:
         drawn.add_section()
@@ -124,8 +135,9 @@ def table(findings: Sequence[Findings], bound: Figures, slo: str) -> Table:
             f"{IN_PROCESS}, {bound['processes']} processes",
             _number(bound["p50_ms"], 2),
             _number(bound["p99_ms"], 2),
-            ", ".join(f"{rate:.0f} ({size} at once)" for size, rate in best.items()),
-            "no limit on latency",
+            "\n".join(f"{rate:.0f} ({size} at once)" for size, rate in best.items()),
+            "any latency",
+            "",
             "none",
         )
     return drawn

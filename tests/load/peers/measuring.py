@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from transports import Peer
 
 from tools.load.generator import Generator
@@ -39,6 +40,10 @@ class Shot:
     failed: int
     skipped: int
     problems: dict[str, str]
+    server_cores: float
+    """CPU of the side's processes, seconds per second."""
+    others_cores: float
+    """What the machine used besides the side and the generator."""
     generator_cores: float
     generator_ms: float
     """Milliseconds of the generator's CPU per request."""
@@ -69,6 +74,7 @@ def quick_switches() -> Iterator[None]:
 
 def shoot(
     transport: Peer,
+    server_cpu: Callable[[], float],
     audience: Audience,
     session: int,
     slo: Slo,
@@ -78,11 +84,15 @@ def shoot(
     warm_up: float,
     seed: int,
 ) -> Shot:
-    """Offer `rate` requests/s for `seconds`, after a `warm_up` that does not count; wait for the answers."""
+    """Offer `rate` requests/s for `seconds`, after a `warm_up` that does not count; wait for the answers.
+
+    `server_cpu` says how many seconds of CPU the side has used so far.
+    """
     schedule = poisson([Step(rate, warm_up, counted=False), Step(rate, seconds)], seed)
     transport.expect(audience.draw(len(schedule), session, seed))
     generator = Generator(transport, schedule, in_flight=IN_FLIGHT)
     thread = threading.Thread(target=generator.run, daemon=True)
+    server, machine = server_cpu(), machine_cpu()
     cpu, begin = time.process_time(), time.perf_counter()
     complete = True
     with quick_switches():
@@ -93,6 +103,7 @@ def shoot(
                 complete = False
                 generator.stop()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - begin
+    server, machine = server_cpu() - server, machine_cpu() - machine
     recording = generator.recording
     totals = recording.totals()
     tally = totals.get(RECOMMEND, Tally())
@@ -107,10 +118,18 @@ def shoot(
         failed=tally.failed,
         skipped=tally.skipped,
         problems=dict(recording.problems),
+        server_cores=server / wall,
+        others_cores=max(0.0, machine - server - cpu) / wall,
         generator_cores=cpu / wall,
         generator_ms=1000 * cpu / max(1, len(recording.sent_late)),
         sent_late_p99=recording.sent_late.percentile(99),
     )
+
+
+def machine_cpu() -> float:
+    """Seconds of CPU that the whole machine has used."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def capacity_near(

@@ -81,7 +81,7 @@ PEERS = (
         "Ray Serve",
         TUNED,
         ("{python}", "ray_service.py", TUNED, "{port}"),
-        environment=(("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1"),),
+        environment=(("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1"), ("RAY_SERVE_ENABLE_HA_PROXY", "1")),
     ),
 )
 
@@ -120,6 +120,15 @@ class Side(ABC):
             root = psutil.Process(self._pid())
             return [root, *root.children(recursive=True)]
         return []
+
+    def cpu(self) -> float:
+        """Seconds of CPU that its processes have used."""
+        seconds = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = process.cpu_times()
+                seconds += used.user + used.system
+        return seconds
 
     def _tell(self, what: signal.Signals) -> None:
         for process in self.processes():

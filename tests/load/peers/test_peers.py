@@ -17,7 +17,7 @@ ANSWER = {"item_id": [7, 9, -1], "score": [0.5, 0.25, 0.0], "reason": [1, 3, 0],
 
 
 def shot(rate: float, p99: float = 20.0, *, holds: bool = True) -> Shot:
-    return Shot(rate, holds, holds, p99 / 2, p99, 100, 0, 0, {}, 0.3, 0.5, 0.2)
+    return Shot(rate, holds, holds, p99 / 2, p99, 100, 0, 0, {}, 1.2, 0.1, 0.3, 0.5, 0.2)
 
 
 def findings(name: str, style: str, *capacities: float) -> Findings:
@@ -78,7 +78,7 @@ def test_a_side_without_capacity_is_no_best_peer() -> None:
 def test_steadiness_is_the_median_of_each_repeats_own_quotient() -> None:
     ours = findings(OURS, "as shipped", 300)
     ours.steady = [
-        Shot(210, True, True, p50, p99, 9, 0, 0, {}, 0, 0, 0) for p50, p99 in ((5, 10), (4, 12), (5, 6))
+        Shot(210, True, True, p50, p99, 9, 0, 0, {}, 0, 0, 0, 0, 0) for p50, p99 in ((5, 10), (4, 12), (5, 6))
     ]
     assert ratios([ours])["p99 ÷ p50 at 70 % of our capacity"]["ratio"] == 2.0
 
@@ -87,6 +87,12 @@ def test_the_generators_cost_is_that_of_probes_near_the_capacity() -> None:
     each = findings("FastAPI, tuned", TUNED, 100)
     each.shots += [shot(20), shot(98), shot(103, holds=False)]
     assert [near.rate for near in each.near_capacity()] == [100, 98]
+
+
+def test_a_side_that_never_held_has_no_cost_of_the_generator() -> None:
+    each = findings("FastAPI, tuned", TUNED, 0)
+    each.shots = [shot(10, holds=False)]
+    assert each.figures()["generator_cores"] is None
 
 
 def test_every_figure_can_be_written_as_json() -> None:

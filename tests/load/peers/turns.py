@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
-import psutil
 from bound import Bound
 from figures import IN_PROCESS, Figures, Findings, median, rounded
 from measuring import Shot, capacity_near, quick_switches, shoot
@@ -35,8 +34,10 @@ BATCHES = (1, 16)
 class Lengths:
     """Seconds."""
 
+    search: float = 3.0
+    """A probe of the bisection."""
     probe: float = 5.0
-    warm_up: float = 1.0
+    warm_up: float = 0.8
     alone: float = 3.0
     """One request at a time, and each figure of the stages in process."""
 
@@ -54,8 +55,6 @@ class Turns:
     say: Callable[[str], object]
     findings: dict[str, Findings] = field(default_factory=dict)
     in_process: dict[str, list[float]] = field(default_factory=dict)
-    busy: list[float] = field(default_factory=list)
-    """The share of the machine's CPU that others used before each repeat."""
     _near: dict[str, float] = field(default_factory=dict)
     """Where each side's capacity is looked for next."""
     _seeds: int = 0
@@ -70,9 +69,10 @@ class Turns:
         side.transport.expect(visitors)
         for number, page in enumerate(expected):
             if wrong := differences(as_page(page), side.transport.page(number)):
+                who = f"user {visitors.users[number]}, visitor {number + 1} of {SAMPLE}"
                 raise SideError(
-                    f"{side.name}: visitor {number + 1} of {SAMPLE}, user {visitors.users[number]}, gets another"
-                    f" {', '.join(wrong)} than from the stages in process; nothing is measured"
+                    f"{side.name}: {who}, gets another {', '.join(wrong)} than from the stages in process;"
+                    " nothing is measured"
                 )
 
     def enclose(self, start: float) -> None:
@@ -80,9 +80,9 @@ class Turns:
         for side in self.sides:
             with self._awake(side):
                 found = search(
-                    lambda rate, side=side: self._probe(side, rate).holds,  # type: ignore[misc]
+                    lambda rate, side=side: self._probe(side, rate, self.lengths.search).holds,  # type: ignore[misc]
                     start=start,
-                    resolution=0.15,
+                    resolution=0.2,
                     repeats=1,
                 )
             if not found.held:
@@ -93,9 +93,7 @@ class Turns:
 
     def repeat(self, number: int) -> None:
         """One turn of every side and of the stages in process, in an order of its own."""
-        # All sides are held still: what is used now is used by others.
-        self.busy.append(psutil.cpu_percent(interval=1.0) / 100)
-        self.say(f"[bold]repeat {number}[/bold]; others use {100 * self.busy[-1]:.0f} % of the machine")
+        self.say(f"[bold]repeat {number}[/bold]")
         order: list[Side | None] = [*self.sides, None]
         Random(number).shuffle(order)
         for side in order:
@@ -138,12 +136,14 @@ class Turns:
             found.p50.append(float(np.percentile(times, 50)))
             found.p99.append(float(np.percentile(times, 99)))
             self.say(f"{side.name}: one at a time, p50 {found.p50[-1]:.2f} ms, p99 {found.p99[-1]:.2f} ms")
-            held, enclosed = capacity_near(lambda rate: self._probe(side, rate).holds, self._near[side.name])
+            held, enclosed = capacity_near(
+                lambda rate: self._probe(side, rate, self.lengths.probe).holds, self._near[side.name]
+            )
             found.capacities.append(held)
             found.enclosed.append(enclosed)
             self._near[side.name] = held or found.shots[-1].rate
             if side.name == OURS and held:
-                found.steady.append(self._shoot(side, STEADY * found.capacity))
+                found.steady.append(self._shoot(side, STEADY * found.capacity, self.lengths.probe))
 
     def _alone(self, side: Side, seconds: float) -> list[float]:
         visitors = self._draw(20_000)
@@ -154,21 +154,22 @@ class Turns:
         except RuntimeError as error:
             raise SideError(f"{side.name}: {error}") from error
 
-    def _probe(self, side: Side, rate: float) -> Shot:
-        shot = self._shoot(side, rate)
+    def _probe(self, side: Side, rate: float, seconds: float) -> Shot:
+        shot = self._shoot(side, rate, seconds)
         self.findings[side.name].shots.append(shot)
         self.say(f"{side.name}: {describe(shot)}")
         return shot
 
-    def _shoot(self, side: Side, rate: float) -> Shot:
+    def _shoot(self, side: Side, rate: float, seconds: float) -> Shot:
         self._seeds += 1
         return shoot(
             side.transport,
+            side.cpu,
             self.audience,
             self.session,
             self.slo,
             rate,
-            seconds=self.lengths.probe,
+            seconds=seconds,
             warm_up=self.lengths.warm_up,
             seed=self._seeds,
         )
