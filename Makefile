@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity peers peers-setup bench bench-ingest bench-scale results clean
+.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity overload peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ load: build ## open-loop load test (LOAD="--rate 100 --slo p99=30ms,errors=0"): 
 
 capacity: build ## the highest rate that holds an objective (LOAD="--slo p99=50ms,errors=0")
 	@$(PYTHON_VENV) tests/load/capacity.py $(LOAD)
+
+overload: build ## three times the capacity for a minute: what is shed, how quick the rest is (LOAD="--capacity 350")
+	@$(PYTHON_VENV) tests/load/overload.py $(LOAD)
 
 peers-setup: setup ## install FastAPI, BentoML and Ray Serve into build/peers/venv (600 MB)
 	@$(PYTHON_VENV) tests/load/peers/environment.py

@@ -53,7 +53,7 @@ class StageModel:
             self._serve()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One InferenceResponse per request, in order: an answer or an error.
+        """One InferenceResponse per request, in order: an answer, an error, or None where it was sent.
 
         Never raises: Triton would fail requests without saying which one was at fault.
         """
@@ -82,21 +82,23 @@ class StageModel:
         step_forward(os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
     def _execute(self, requests: list[Any]) -> list[Any]:
+        began = time.perf_counter()
+        refused = [False] * len(requests)
         try:
             taken = [self._arrays(request) for request in requests]
-            refusals = self._refusals(requests, [_rows(arrays) for arrays in taken])
-            accepted = [arrays for arrays, no in zip(taken, refusals, strict=True) if no is None]
-            began = time.perf_counter()
+            self._refuse(requests, [_rows(arrays) for arrays in taken], refused)
+            accepted = [arrays for arrays, no in zip(taken, refused, strict=True) if not no]
             answers = iter(self._answer(accepted))
             if rows := sum(_rows(arrays) for arrays in accepted):
                 self._admission.observe(rows, 1000 * (time.perf_counter() - began))
-            return [self._response(next(answers)) if no is None else no for no in refusals]
+            # None stands for a response that was sent.
+            return [None if no else self._response(next(answers)) for no in refused]
         except Exception as error:
             pb_utils.Logger.log_error(f"{self._name}: {traceback.format_exc()}")
             what = str(error) if isinstance(error, StageFailed) else failure(self._name, error)
             message = f"{what}; see the server's log"
-            self._count(FAILED, len(requests))
-            return [self._error(message, pb_utils.TritonError.INTERNAL) for _ in requests]
+            self._count(FAILED, refused.count(False))
+            return [None if no else self._error(message, pb_utils.TritonError.INTERNAL) for no in refused]
 
     def _arrays(self, request: Any) -> dict[str, Array]:
         tensors = ((name, pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs)
@@ -118,15 +120,21 @@ class StageModel:
         if self._outcomes is not None:
             self._outcomes.count(outcome, requests)
 
-    def _refusals(self, requests: list[Any], rows: list[int]) -> list[Any | None]:
-        """For each request the error if its answer would come too late, or None."""
-        found: list[Any | None] = [None] * len(requests)
+    def _refuse(self, requests: list[Any], rows: list[int], refused: list[bool]) -> None:
+        """Refuse the requests whose answers would come too late, at once, and note them in `refused`."""
+
+        def refuse(number: int, response: Any) -> None:
+            # Not with the answers: those take as long as the whole batch.
+            sender = requests[number].get_response_sender()
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            refused[number] = True
+
         left: dict[int, float] = {}
         for number, request in enumerate(requests):
             try:
                 left[number] = milliseconds_left(request.parameters() or "")
             except InvalidRequest as error:
-                found[number] = self._response(error)
+                refuse(number, self._response(error))
         chosen = self._admission.choose(list(left.values()), [rows[number] for number in left])
         for (number, time_left), needed in zip(left.items(), chosen, strict=True):
             if needed is not None:
@@ -135,8 +143,7 @@ class StageModel:
                     f"{DEADLINE}: found {time_left:.0f} ms left before {self._name};"
                     f" allowed is {math.ceil(needed)} or more"
                 )
-                found[number] = self._error(message, pb_utils.TritonError.UNAVAILABLE)
-        return found
+                refuse(number, self._error(message, pb_utils.TritonError.UNAVAILABLE))
 
     @staticmethod
     def _error(message: str, code: int) -> Any:

@@ -59,6 +59,12 @@ def add_arguments(parser: Any) -> None:
     add("--anonymous", type=_share, default=0.1, metavar="SHARE", help="visits without a name; default: 10%%")
     add("--timeout", type=_seconds, default=1.0, metavar="SECONDS", help="of a request; default: 1")
     add(
+        "--deadline",
+        type=_seconds,
+        metavar="SECONDS",
+        help="after which an answer is of no use: what is late is refused (default: --timeout)",
+    )
+    add(
         "--patience",
         type=_seconds,
         default=1.0,

@@ -50,7 +50,13 @@ class Run:
 
     def __init__(self, options: Namespace, wanted: list[Step], people: Audience, seed: int) -> None:
         schedule = poisson(wanted, seed)
-        self._calls = Calls(options.address, timeout=options.timeout, feedback=feedback(options), seed=seed)
+        self._calls = Calls(
+            options.address,
+            timeout=options.timeout,
+            deadline=options.deadline,
+            feedback=feedback(options),
+            seed=seed,
+        )
         self._calls.expect(people.draw(len(schedule), self._calls.session, seed))
         self._watch = StageWatch(options.address, metrics=metrics_address(options)).__enter__()
         self.generator = Generator(

@@ -29,6 +29,8 @@ from tools.load.visitors import Visitors
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _CONFIG = "/inference.GRPCInferenceService/ModelConfig"
 
+REFUSED = "REFUSED"
+"""The error of a request that a stage refused, because its answer would have come too late."""
 DEGRADED = Status.STORE_UNAVAILABLE | Status.CORRUPT_RECORD
 _RELEASES = tuple(contract.release_tensor(stage.name).name for stage in contract.STAGES)
 
@@ -61,14 +63,22 @@ class Calls:
     """Pages for visitors of one server, and with `feedback` the events that follow them.
 
     A page without items, or with several releases' parts, counts as an error. `timeout`, in seconds, bounds
-    a request and travels as its deadline, as with the client. Raises NoServerError where nothing answers.
+    a request and travels as its deadline, as with the client, unless another `deadline` is given. Raises
+    NoServerError where nothing answers.
     """
 
     def __init__(
-        self, address: str, *, timeout: float = 1.0, feedback: Feedback | None = None, seed: int = 1
+        self,
+        address: str,
+        *,
+        timeout: float = 1.0,
+        deadline: float | None = None,
+        feedback: Feedback | None = None,
+        seed: int = 1,
     ) -> None:
         self.address = address
         self._timeout = timeout
+        self._deadline = timeout if deadline is None else deadline
         self._feedback = feedback
         self._random = np.random.default_rng([seed, 2])
         self._visitors: Visitors | None = None
@@ -111,7 +121,7 @@ class Calls:
     ) -> None:
         request = service_pb2.ModelInferRequest()
         request.CopyFrom(template)
-        request.parameters[DEADLINE].int64_param = int((time.time() + self._timeout) * 1000)
+        request.parameters[DEADLINE].int64_param = int((time.time() + self._deadline) * 1000)
         request.raw_input_contents.extend(raw)
 
         def finish(call: Any) -> None:
@@ -202,7 +212,7 @@ def _outcome(call: Any, decode: Callable[[dict[str, bytes]], Outcome]) -> Outcom
         answer = call.result()
     except grpc.RpcError as error:
         words = call.details() or str(error)
-        code = "DEADLINE_EXCEEDED" if f"{DEADLINE}: found" in words else call.code().name
+        code = REFUSED if f"{DEADLINE}: found" in words else call.code().name
         return Outcome(code, words)
     except grpc.FutureCancelledError:
         return Outcome("CANCELLED", "cancelled here")

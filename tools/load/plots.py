@@ -86,11 +86,11 @@ def latency_against_rate(figures: Figures) -> str | None:
     """Percentiles per step or probe; None where there is only one rate."""
     steps = figures["probes"] if figures["kind"] == "capacity" else figures["steps"]
     points = (
-        sorted(
+        [
             (step["rate"], step["requests"]["recommend"]["latency_ms"])
-            for step in steps
+            for step in sorted(steps, key=lambda step: step["rate"])
             if step["requests"].get("recommend", {}).get("answered")
-        )
+        ]
         if len({step["rate"] for step in steps}) > 1
         else []
     )

@@ -26,6 +26,8 @@ class Tally:
     """Of the answered ones, from their intended start."""
     errors: Counter[str] = field(default_factory=Counter)
     """By gRPC's name of the status, or by what was wrong with the answer."""
+    failed_after: Histogram = field(default_factory=Histogram)
+    """How long after their intended start the failed ones ended."""
     skipped: int = 0
     degraded: int = 0
     """Pages with a status that says that the server cut something."""
@@ -46,6 +48,7 @@ class Tally:
         """Count what `other` counted, too."""
         self.latency.merge(other.latency)
         self.errors.update(other.errors)
+        self.failed_after.merge(other.failed_after)
         self.skipped += other.skipped
         self.degraded += other.degraded
 
@@ -60,6 +63,11 @@ class Tally:
             "skipped": self.skipped,
             "degraded": self.degraded,
             "errors": dict(self.errors),
+            "failed_after_ms": {
+                f"p{percent:g}": round(self.failed_after.percentile(percent), 3)
+                for percent in PERCENTILES
+                if self.failed
+            },
             "latency_ms": {
                 name: round(value, 3) if np.isfinite(value) else None for name, value in latency.items()
             },
@@ -130,7 +138,9 @@ class Recording:
     def failed(self, kind: str, intended: float, now: float, error: str, words: str = "") -> None:
         """An error came, `now`, or what came was wrong."""
         with self._lock:
-            self._tally(kind, intended).errors[error] += 1
+            tally = self._tally(kind, intended)
+            tally.errors[error] += 1
+            tally.failed_after.add((now - intended) * 1000)
             self.problems.setdefault(error, words)
             second = self._second(intended)
             second.arrivals += kind == RECOMMEND

@@ -73,8 +73,8 @@ class Bottleneck:
 class Sample:
     """One look at everything.
 
-    `at` is a clock's seconds, `models` what Triton counted, `stages` what the stages measured themselves (up to
-    a second old), `cpu` the machine's busy and total CPU seconds.
+    `at` is a clock's seconds, `models` what Triton counted, `stages` what the stages measured themselves (up
+    to a second old), `cpu` the machine's busy and total CPU seconds.
     """
 
     at: float
