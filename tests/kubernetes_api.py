@@ -62,7 +62,8 @@ class Kubernetes:
     """The cluster, for a with block.
 
     Attributes:
-        behaviour: what pods of a release do: "ready", "crash", "init crash", "unready" or "unschedulable".
+        behaviour: what pods of a release do: "ready", "crash", "init crash", "init waits", "unready" or
+            "unschedulable".
         rules: those of the Role that the caller has; None allows everything.
         forbidden: (verb, resource) pairs that the caller lacks all the same.
         before_patch: called with this object before each of the next patches, one per patch.

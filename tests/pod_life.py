@@ -57,7 +57,7 @@ class Pod:
             metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         status: Json = {"phase": "Running" if self.ready else "Pending", "conditions": [self._scheduled()]}
         if self.behaviour != "unschedulable":
-            initialised = self.behaviour != "init crash"
+            initialised = self.behaviour not in ("init crash", "init waits")
             status["initContainerStatuses"] = [self._container("verify", done=initialised)]
             status["containerStatuses"] = [
                 self._container(each["name"], waits=not initialised)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -273,4 +274,6 @@ def _complain(error: object, status: int) -> int:
 
 
 if __name__ == "__main__":
+    # A job that takes too long is told to end, and should say what becomes of the rollout.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -181,7 +181,11 @@ def test_pods_that_die_again_and_again_are_taken_back_with_their_last_words(
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
-    [("unready", "runs but is not ready"), ("unschedulable", "3 Insufficient nvidia.com/gpu")],
+    [
+        ("unready", "runs but is not ready"),
+        ("init waits", "has not ended"),
+        ("unschedulable", "3 Insufficient nvidia.com/gpu"),
+    ],
 )
 def test_a_rollout_that_is_stuck_is_taken_back_with_what_is_in_its_way(
     site: Site, run: Run, capsys: Printed, behaviour: str, reason: str

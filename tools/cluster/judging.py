@@ -82,24 +82,29 @@ def hindrances_of(pods: Iterable[Any], release: str | None) -> str:
         for condition in pod.status.conditions or []:
             if condition.type == "PodScheduled" and condition.status == "False":
                 found.append(f"pod {pod.metadata.name} has no node: {condition.message}")
-        for container in _containers(pod):
-            state = container.state
-            if (
-                state
-                and state.waiting
-                and state.waiting.reason not in ("PodInitializing", "ContainerCreating")
-            ):
-                message = f": {state.waiting.message}" if state.waiting.message else ""
-                found.append(
-                    f"{_said(pod, container)}: {state.waiting.reason}{message}{_last_words(container)}"
-                )
-            elif state and state.running and not container.ready:
-                found.append(f"{_said(pod, container)} runs but is not ready{_last_words(container)}")
+        found += [each for container in _containers(pod) if (each := _hindrance(pod, container))]
     return "; ".join(found)
 
 
+def _hindrance(pod: Any, container: Any) -> str | None:
+    """Why `container` of `pod` is not ready, as far as it tells."""
+    waiting = container.state.waiting if container.state else None
+    if waiting and waiting.reason not in ("PodInitializing", "ContainerCreating"):
+        message = f": {waiting.message}" if waiting.message else ""
+        return f"{_said(pod, container)}: {waiting.reason}{message}{_last_words(container)}"
+    if container.state and container.state.running and not container.ready:
+        # Init containers are not to be ready but to end.
+        doing = "has not ended" if container in _inits(pod) else "runs but is not ready"
+        return f"{_said(pod, container)} {doing}{_last_words(container)}"
+    return None
+
+
 def _containers(pod: Any) -> list[Any]:
-    return [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
+    return [*_inits(pod), *(pod.status.container_statuses or [])]
+
+
+def _inits(pod: Any) -> list[Any]:
+    return pod.status.init_container_statuses or []
 
 
 def _said(pod: Any, container: Any) -> str:
