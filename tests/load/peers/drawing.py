@@ -64,6 +64,9 @@ def draw(findings: Sequence[Findings], limit_ms: float) -> str:
         curves.axhline(limit_ms, color="#c9470a", linestyle=":", linewidth=1.3)
         curves.set_yscale("log")
         curves.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        curves.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        )
         curves.set_xlim(left=0)
         curves.set_xlabel("requests/s offered, at random")
         curves.set_ylabel("p99, ms from the intended start")

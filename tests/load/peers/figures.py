@@ -111,9 +111,17 @@ def others_cores(findings: Sequence[Findings]) -> float:
 
 def table(findings: Sequence[Findings], bound: Figures, slo: str) -> Table:
     """A row per side."""
-    drawn = Table(title=f"pages/s at {slo}; latency one request at a time; medians over the repeats")
-    for heading in ("", "p50 ms", "p99 ms", "pages/s", "lowest – highest", "server cores", "generator"):
-        drawn.add_column(heading, justify="left" if not heading else "right")
+    drawn = Table(title=f"pages/s at {slo}; latency one request at a time; medians", padding=(0, 0))
+    for heading in (
+        "",
+        "p50 ms",
+        "p99 ms",
+        "pages/s",
+        "from – to",
+        "server\ncores",
+        "generator\ncores, ms each",
+    ):
+        drawn.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for each in findings:
         near = each.near_capacity()
         spread = f"{min(each.capacities):.0f} – {max(each.capacities):.0f}" if each.capacities else ""
@@ -126,17 +134,17 @@ def table(findings: Sequence[Findings], bound: Figures, slo: str) -> Table:
             _number(each.capacity, 0),
             spread,
             _number(median([shot.server_cores for shot in near]), 2),
-            "" if math.isnan(cores) else f"{cores:.2f} cores\n{cost:.2f} ms each",
+            "" if math.isnan(cores) else f"{cores:.2f}, {cost:.2f}",
         )
     if bound:
         drawn.add_section()
         best = bound["pages_per_second"]
         drawn.add_row(
-            f"{IN_PROCESS}, {bound['processes']} processes",
+            f"{IN_PROCESS}\n{bound['processes']} processes",
             _number(bound["p50_ms"], 2),
             _number(bound["p99_ms"], 2),
-            "\n".join(f"{rate:.0f} ({size} at once)" for size, rate in best.items()),
-            "any latency",
+            "\n".join(f"{rate:.0f}" for rate in best.values()),
+            "\n".join(f"{size} at once" for size in best),
             "",
             "none",
         )
