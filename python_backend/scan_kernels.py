@@ -134,7 +134,8 @@ def compile_kernels(width: int) -> Kernels:
 
 
 def _compiled(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    options = {"nogil": True, "fastmath": FAST}
     try:
-        return numba.njit(signature, nogil=True, fastmath=FAST, cache=True)(function)
-    except RuntimeError:  # there is no place to keep it
-        return numba.njit(signature, nogil=True, fastmath=FAST)(function)
+        return numba.njit(signature, cache=True, **options)(function)
+    except Exception:  # there is no place to keep it, or what is kept there cannot be read
+        return numba.njit(signature, **options)(function)
