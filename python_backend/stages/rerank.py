@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,10 @@ from tritonrec_client.ids import wire_id
 
 from python_backend.features import FeatureEncoder
 from python_backend.release import Release
-from python_backend.rules import Rules, RulesFile
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
+
+if TYPE_CHECKING:
+    from python_backend.rules import Rules, RulesFile
 
 LOGGER = logging.getLogger(__name__)
 
@@ -73,6 +75,13 @@ class _AppliedRules:
     blocked: npt.NDArray[np.bool_]  # [I + 1]
     pinned: dict[int, int]  # place from 0 → item
     caps: list[tuple[slice, int]]  # columns of the codes, at most
+
+    @classmethod
+    def none(cls, catalogue: Catalogue) -> Self:
+        """No rules; only padding is never shown."""
+        blocked = np.zeros(len(catalogue.wire_ids), dtype=bool)
+        blocked[0] = True
+        return cls(blocked, {}, [])
 
     @classmethod
     def of(cls, rules: Rules, catalogue: Catalogue, results: int) -> Self:
@@ -133,7 +142,9 @@ class Rerank(Stage):
         self._similarity_weight = np.float32(similarity_weight)
         self._lift_weight = np.float32(lift_weight)
         self._rules_file = rules
-        self._rules = _AppliedRules.of(rules.rules if rules else Rules(), catalogue, results)
+        self._rules = (
+            _AppliedRules.of(rules.rules, catalogue, results) if rules else _AppliedRules.none(catalogue)
+        )
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
@@ -143,7 +154,12 @@ class Rerank(Stage):
         """
         weights = json.loads((release.artifacts / "rerank.json").read_text(encoding="utf-8"))
         path = options.get("rules_file", "")
-        rules = RulesFile(Path(path)) if path else None
+        rules = None
+        if path:
+            # Only then: it brings pydantic, a fifth of the time that a release takes to load.
+            from python_backend.rules import RulesFile
+
+            rules = RulesFile(Path(path))
         return cls(Catalogue.read(release.artifacts), release.sizes.results, rules=rules, **weights)
 
     def check(self, inputs: Arrays) -> None:
