@@ -19,42 +19,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pod_life import Json, Pods, release_in
+from pod_life import NAME, NAMESPACE, Json, Pods, release_in
 
-NAMESPACE, NAME = "tritonrec", "tritonrec"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 TICK = 0.02
-
-
-def deployment_of(release: str | None, *, replicas: int = 2, deadline: int = 600) -> Json:
-    """A Deployment as it was applied, whose pods are told to serve `release`."""
-    path = {"fieldRef": {"fieldPath": "metadata.annotations['tritonrec/release']"}}
-    env = [{"name": "TRITONREC_RELEASE", "valueFrom": path}]
-    labels = {"app.kubernetes.io/name": "tritonrec"}
-    annotations = {} if release is None else {"tritonrec/release": release}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": NAME, "namespace": NAMESPACE, "generation": 1, "annotations": {"team": "shop"}},
-        "spec": {
-            "replicas": replicas,
-            "progressDeadlineSeconds": deadline,
-            "selector": {"matchLabels": labels},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {
-                "metadata": {"labels": labels, "annotations": annotations},
-                "spec": {
-                    "initContainers": [{"name": "verify", "image": "tritonrec:1", "env": copy.deepcopy(env)}],
-                    "containers": [
-                        {"name": "exporter", "image": "exporter:1"},
-                        {"name": "triton", "image": "tritonrec:1", "env": env},
-                    ],
-                },
-            },
-        },
-        "status": {},
-    }
 
 
 @dataclass
@@ -73,6 +42,7 @@ class Kubernetes:
         on_complete: called with the release's name whenever all pods serve it.
         on_pods: called with this object whenever somebody has listed the pods.
         forbid_patches_after: how many patches are allowed.
+        lose_answers: of how many of the next patches the answer does not arrive.
     """
 
     deployment: Json | None
@@ -86,6 +56,7 @@ class Kubernetes:
     on_complete: Callable[[str], None] = lambda release: None
     on_pods: Callable[[Kubernetes], None] = lambda cluster: None
     forbid_patches_after: int | None = None
+    lose_answers: int = 0
     patches: list[Json] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     history: list[tuple[int, Json]] = field(default_factory=list)
@@ -313,7 +284,12 @@ class _Requests(BaseHTTPRequestHandler):
                 cluster.patches.append(body)
                 if len(cluster.patches) == cluster.forbid_patches_after:
                     cluster.forbidden.add(("patch", "deployments"))
-                self._answer(200, cluster.change(body))
+                changed = cluster.change(body)
+                if cluster.lose_answers:
+                    cluster.lose_answers -= 1
+                    self.close_connection = True
+                else:
+                    self._answer(200, changed)
 
     def _asked(self) -> tuple[str | None, dict[str, str]]:
         """The path and the query; no path where the connection breaks instead."""

@@ -1,4 +1,4 @@
-"""Pods of a small Kubernetes, and what becomes of them."""
+"""A Deployment of a small Kubernetes, its pods, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,42 @@ from typing import Any
 
 Json = dict[str, Any]
 
+NAMESPACE, NAME = "tritonrec", "tritonrec"
+
 TO_START = 0.05
 """Seconds until a pod is ready, or dies."""
 WORDS = "release 0123456789ab: artifacts/rank.onnx was changed"
 """What a container says last that dies."""
+
+
+def deployment_of(release: str | None, *, replicas: int = 2, deadline: int = 600) -> Json:
+    """A Deployment as it was applied, whose pods are told to serve `release`."""
+    path = {"fieldRef": {"fieldPath": "metadata.annotations['tritonrec/release']"}}
+    env = [{"name": "TRITONREC_RELEASE", "valueFrom": path}]
+    labels = {"app.kubernetes.io/name": "tritonrec"}
+    annotations = {} if release is None else {"tritonrec/release": release}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "generation": 1, "annotations": {"team": "shop"}},
+        "spec": {
+            "replicas": replicas,
+            "progressDeadlineSeconds": deadline,
+            "selector": {"matchLabels": labels},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {
+                    "initContainers": [{"name": "verify", "image": "tritonrec:1", "env": copy.deepcopy(env)}],
+                    "containers": [
+                        {"name": "exporter", "image": "exporter:1"},
+                        {"name": "triton", "image": "tritonrec:1", "env": env},
+                    ],
+                },
+            },
+        },
+        "status": {},
+    }
 
 
 def release_in(template: Json) -> str | None:

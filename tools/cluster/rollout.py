@@ -54,7 +54,8 @@ def forward(deployment: Any, release: str, before: str | None) -> dict[str, Any]
 class Rollout:
     """Rollouts of `deployment`, whose pages are asked through `service`.
 
-    A rollout may take `wait` seconds, and so may the way back; `say` is told what a person should know.
+    A rollout may take `wait` seconds, and so may the way back. With `with_rules` an operator's rules are in
+    force, see `tools.releases.golden.check_golden_pages`.
     """
 
     def __init__(
@@ -87,18 +88,26 @@ class Rollout:
     def start(self, deployment: Any, release: Release, before: str | None) -> None:
         """Have the cluster serve `release`, where `deployment` is what was read of it; return when it does.
 
-        Raises Refused where somebody else rolls out something at the same time, RolledBack and Broken.
+        Where it does already, it is only asked. Raises Refused where somebody else rolls out something at the
+        same time, RolledBack and Broken, and CheckFailed where what was served before answers otherwise.
         """
-        steps = Steps(3, self._console)
         was = release_of(deployment.spec.template)
+        if was == release.name and progress_of(deployment).complete:
+            # Nothing was begun, so nothing is taken back: whether to go back is for somebody to decide.
+            with Steps(1, self._console).step("asking its golden requests") as update:
+                self._ask(release, update)
+            return
+        steps = Steps(3, self._console)
         with steps.step(f"having it serve {release.name}"):
-            if was != release.name:
+            try:
                 self._change(
                     deployment,
                     release.name,
                     lambda found: forward(found, release.name, before),
                     expected=was,
                 )
+            except Unreachable as error:
+                raise Broken(f"whether {release.name} is being rolled out is not known: {error}") from error
         try:
             with steps.step("rolling the pods") as update:
                 self._follow(release.name, update)
