@@ -109,13 +109,13 @@ def ask(environment: Mapping[str, str], *, timeout: float, may_shed: bool) -> No
 def require_stages(run: Path, processes: Path = Path("/proc")) -> None:
     """Raise NoPage where a stage of the server that is noted in `run` has died.
 
-    A page may come all the same, from the stage's other process, while every second one fails. A server that
-    is not noted is still starting.
+    A page may come all the same, from the stage's other process, while every second one fails. A server is
+    noted when tools/serve_pod.py has found it ready.
     """
     try:
         server = (run / "triton.pid").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        return
+        raise NoPage("the server is still starting, or ends") from None
     dead = 0
     for path in processes.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile

@@ -1,0 +1,234 @@
+"""The containers of the cpu overlay, started as plain processes by the very words of the manifests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpcclient
+from conftest import SECRETS, toy_release
+from manifests import ROOT, containers, pods, rendered, the
+from pod_process import Pod
+from tritonclient.utils import InferenceServerException
+from tritonrec_client import Client
+
+from python_backend.stores import open_event_log, open_store
+
+FIRST, SECOND = "0123456789ab", "ba9876543210"
+KEY = SECRETS["tritonrec-control"]["key"]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The server's container while it runs."""
+
+    pod: Pod
+    process: subprocess.Popen[bytes]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.pod.extra['TRITONREC_GRPC_PORT']}"
+
+
+@pytest.fixture(scope="module")
+def serving(new_pod: Callable[..., Pod]) -> Iterator[Serving]:
+    """A pod that has been through its init containers and its startup probe."""
+    pod = new_pod()
+    toy_release(pod.folder / "releases", FIRST)
+    pod.initialise("verify")
+    with pod.running("triton") as process:
+        pod.start("triton", process)
+        yield Serving(pod, process)
+
+
+@pytest.mark.server
+def test_the_init_container_notes_the_oldest_release(new_pod: Callable[..., Pod]) -> None:
+    pod = new_pod()
+    toy_release(pod.folder / "releases", FIRST)
+
+    assert f"release {FIRST}: every file is as it was built" in pod.initialise("verify")
+    assert (pod.folder / "run" / "release").read_text().strip() == FIRST
+
+
+def test_the_init_container_takes_the_release_that_the_annotation_names(new_pod: Callable[..., Pod]) -> None:
+    pod = new_pod()
+    for name in (FIRST, SECOND):
+        toy_release(pod.folder / "releases", name)
+    pod.annotations = {"tritonrec/release": SECOND}
+    pod.initialise("verify")
+
+    assert (pod.folder / "run" / "release").read_text().strip() == SECOND
+
+
+def test_a_release_that_was_changed_is_not_served(new_pod: Callable[..., Pod]) -> None:
+    pod = new_pod()
+    path = toy_release(pod.folder / "releases", FIRST)
+    (path / "code" / "python_backend" / "rules.py").write_text("tampered with")
+
+    with pytest.raises(AssertionError, match=r"python_backend/rules.py: was changed"):
+        pod.initialise("verify")
+    assert not (pod.folder / "run" / "release").exists()
+
+
+@pytest.mark.server
+def test_every_probe_passes_and_clients_get_pages(serving: Serving) -> None:
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        done = serving.pod.probe("triton", kind)
+        assert (done.returncode, done.stderr) == (0, ""), kind
+
+    with Client(serving.address, timeout=10) as client:
+        assert [item.item_id for item in client.recommend(user=7).items] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.server
+def test_the_server_is_controlled_by_nobody_without_the_key(serving: Serving) -> None:
+    header = "triton-grpc-protocol-tritonrec-key"
+    with grpcclient.InferenceServerClient(serving.address) as client:
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.load_model("recommend")
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.update_trace_settings(settings={"trace_rate": "1"})
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.load_model("recommend", headers={header: "guessed"})
+        client.load_model("recommend", headers={header: KEY})
+        assert client.get_trace_settings(headers={header: KEY}) is not None
+
+
+@pytest.mark.server
+def test_a_background_load_leaves_the_pod_ready(serving: Serving) -> None:
+    """Triton's own readiness is false meanwhile."""
+    program = f"""
+import tritonclient.grpc
+client = tritonclient.grpc.InferenceServerClient({serving.address!r})
+client.load_model("record_event", headers={{"triton-grpc-protocol-tritonrec-key": {KEY!r}}})
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as loading:
+        verdicts = []
+        while loading.poll() is None:
+            verdicts.append(serving.pod.passes("triton", "readinessProbe"))
+    assert loading.returncode == 0
+    assert verdicts
+    assert all(verdicts)
+
+
+@pytest.mark.server
+def test_a_dead_stage_takes_the_pod_out_of_service_at_once_and_ends_it(new_pod: Callable[..., Pod]) -> None:
+    pod = new_pod()
+    toy_release(pod.folder / "releases", FIRST)
+    pod.initialise("verify")
+    with pod.running("triton") as process:
+        pod.start("triton", process)
+        server = int((pod.folder / "run" / "triton.pid").read_text())
+        stages = subprocess.run(
+            ["pgrep", "-P", str(server), "-f", "stub.*pipeline"], capture_output=True, text=True, check=True
+        )
+        os.kill(int(stages.stdout.split()[0]), signal.SIGKILL)  # its twin still answers
+
+        verdicts = [pod.passes("triton", "readinessProbe") for _ in range(3)]
+
+        assert verdicts == [False, False, False]
+        assert process.wait(30) == 1
+        assert not pod.passes("triton", "livenessProbe")
+
+
+@pytest.mark.server
+def test_a_pod_whose_server_hangs_is_neither_ready_nor_alive(serving: Serving) -> None:
+    """As with a dead CUDA context: connections are accepted, and nothing is answered."""
+    server = int((serving.pod.folder / "run" / "triton.pid").read_text())
+    probes = {name: list(serving.pod.containers["triton"][name]["exec"]["command"]) for name in PROBES}
+    os.kill(server, signal.SIGSTOP)
+    try:
+        for name, command in probes.items():
+            quick = [word if not word.startswith("--timeout=") else "--timeout=1" for word in command]
+            done = serving.pod.execute("triton", quick)
+            assert done.returncode == 1, name
+            assert "DEADLINE_EXCEEDED" in done.stderr
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert serving.pod.passes("triton", "readinessProbe")
+
+
+PROBES = ("readinessProbe", "livenessProbe")
+
+
+@pytest.mark.server
+def test_a_probe_is_cheap(serving: Serving) -> None:
+    """Processor time of a probe, Python's start included; it runs every five seconds."""
+    begin = os.times()
+    for _ in range(3):
+        assert serving.pod.passes("triton", "readinessProbe")
+    end = os.times()
+
+    spent = (end.children_user + end.children_system - begin.children_user - begin.children_system) / 3
+    assert spent < 0.6, f"{spent:.2f} s"
+
+
+@pytest.fixture
+def redis_pod(tmp_path: Path) -> Iterator[tuple[Pod, subprocess.Popen[bytes], int]]:
+    """The container of the StatefulSet, on a port of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    objects = rendered("cpu")
+    template = the(objects, "StatefulSet", "tritonrec-redis")["spec"]["template"]
+    pod = Pod(objects, template, tmp_path, SECRETS)
+    (tmp_path / "config" / "redis.conf").open("a").write(f"port {port}\nbind 127.0.0.1\n")
+    pod.extra = {"REDISCLI_HOST": "127.0.0.1", "REDIS_PORT": str(port)}
+    # redis-cli has no variable for its port.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "redis-cli").write_text(f'#!/bin/sh\nexec /usr/bin/redis-cli -p {port} "$@"\n')
+    (tmp_path / "bin" / "redis-cli").chmod(0o755)
+    pod.extra = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    with pod.running("redis") as process:
+        yield pod, process, port
+
+
+def test_redis_starts_with_its_password_and_has_on_disk_what_it_answered(
+    redis_pod: tuple[Pod, subprocess.Popen[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod, process, port = redis_pod
+    pod.start("redis", process)
+    for kind in ("readinessProbe", "livenessProbe"):
+        assert pod.passes("redis", kind)
+    url = f"redis://127.0.0.1:{port}/0"
+    with open_store(url, timeout=5) as store, pytest.raises(Exception, match="Authentication required"):
+        store.get_many([1])
+
+    # As the server's container gets it.
+    template = the(pod.objects, "Deployment", "tritonrec")["spec"]["template"]
+    server = Pod(
+        pod.objects, template, pod.folder / "server", SECRETS, addresses={"tritonrec-redis:6379": ""}
+    )
+    for name, value in server.environment("triton").items():
+        if name == "TRITONREC_STORE_PASSWORD":
+            monkeypatch.setenv(name, value)
+    with open_store(url, timeout=5) as store:
+        assert store.get_many([1]) == [None]
+    log = open_event_log(url, timeout=5)
+    assert log.record([]) == []
+    assert log.end() == ""
+    assert any(path.is_file() for path in (pod.folder / "data").rglob("*.aof"))
+    assert SECRETS["tritonrec-redis"]["password"] not in Path(f"/proc/{process.pid}/cmdline").read_text()
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "cpu", "edge"])
+def test_every_program_knows_its_options(overlay: str) -> None:
+    """The jobs need a cluster or an hour; their parsers tell whether the words are right."""
+    for name, pod in pods(rendered(overlay)):
+        for each in containers(pod):
+            words = [*each["command"], *each.get("args", [])]
+            if words[0] != "python":
+                continue
+            script = ROOT / words[1].removeprefix("/opt/tritonrec/")
+            text = script.read_text()
+            for word in words[2:]:
+                option = word.partition("=")[0]
+                known = f'"{option}"' in text or f'("{option.removeprefix("--")}",' in text
+                assert known or not option.startswith("--"), f"{name}: {script.name} has no {option}"
