@@ -24,6 +24,8 @@ def connection_options(keepalive: Keepalive, tls: Tls | None) -> dict[str, Any]:
 
     The channel's arguments are spelled out because gRPC waits up to two minutes before it reconnects to a
     server that was gone for long; given any, tritonclient leaves out its own, which are therefore repeated.
+    Where a name leads to several servers, as that of a headless Service does, they are taken in turn, and the
+    name is looked up anew whenever one ends a connection.
     """
     options: dict[str, Any] = {
         "channel_args": [
@@ -35,6 +37,8 @@ def connection_options(keepalive: Keepalive, tls: Tls | None) -> dict[str, Any]:
             ("grpc.http2.max_pings_without_data", 0 if keepalive.without_calls else 2),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.lb_policy_name", "round_robin"),
+            ("grpc.dns_min_time_between_resolutions_ms", 1000),
         ]
     }
     if tls is not None:

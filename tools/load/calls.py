@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -63,8 +63,8 @@ class Calls:
     """Pages for visitors of one server, and with `feedback` the events that follow them.
 
     A page without items, or with several releases' parts, counts as an error. `timeout`, in seconds, bounds
-    a request and travels as its deadline, as with the client, unless another `deadline` is given. Raises
-    NoServerError where nothing answers.
+    a request and travels as its deadline, as with the client, unless another `deadline` is given. `options` are
+    gRPC's own for the connection. Raises NoServerError where nothing answers.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Calls:
         deadline: float | None = None,
         feedback: Feedback | None = None,
         seed: int = 1,
+        options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self.address = address
         self._timeout = timeout
@@ -82,7 +83,7 @@ class Calls:
         self._feedback = feedback
         self._random = np.random.default_rng([seed, 2])
         self._visitors: Visitors | None = None
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(address, options)
         self._infer: Callable[..., Any] = self._channel.unary_unary(
             _INFER,
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,
