@@ -17,7 +17,7 @@ from rich.console import Console
 from python_backend.release import Release
 from python_backend.stores import StoreUnavailable
 from tools.checks import CheckFailed
-from tools.cluster.service import Service, tls_of
+from tools.cluster.service import Service, add_tls_options, tls_given
 from tools.config.build import BuildConfig, ConfigError, load_config
 from tools.data.fetch import FetchError, fetch_missing
 from tools.data.problems import DataProblems
@@ -70,7 +70,7 @@ def _served(config: BuildConfig, options: argparse.Namespace) -> Release | None:
     """The release that is served, on the volume. Raises CheckFailed where nothing answers, NoReleaseError."""
     if options.address is None:
         return None
-    service = Service(options.address, tls_of(os.environ))
+    service = Service(options.address, tls_given(options, os.environ))
     return open_release(config.output.resolve(), service.release())
 
 
@@ -82,11 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="the Service that tells what is served (gRPC; encrypted as TRITONREC_TLS says)",
-    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="the Service that tells what is served (gRPC)")
+    add_tls_options(parser)
     return parser
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tritonrec_client.options import Tls
 
 from python_backend.release import Release
 from tools.checks import CheckFailed
@@ -23,7 +22,7 @@ from tools.cluster.api import ClusterError, connect
 from tools.cluster.deployment import BEFORE, FAILED, Deployment, annotation_of, release_of
 from tools.cluster.judging import hindrances_of, progress_of
 from tools.cluster.rollout import Broken, Refused, RolledBack, Rollout, forward
-from tools.cluster.service import Service, tls_of
+from tools.cluster.service import Service, add_tls_options, tls_given
 from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.releases.golden import GOLDEN
 from tools.serving.activation import require_release
@@ -175,14 +174,7 @@ def _deployment(options: argparse.Namespace) -> Deployment:
 
 
 def _service(options: argparse.Namespace) -> Service:
-    tls = tls_of(os.environ)
-    if options.tls or options.ca or options.certificate:
-        tls = Tls(*(_text(path) for path in (options.ca, options.key, options.certificate)))
-    return Service(options.address, tls, settle=options.settle)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path.resolve(strict=True))
+    return Service(options.address, tls_given(options, os.environ), settle=options.settle)
 
 
 def _find(build: Path, name: str) -> Release:
@@ -240,9 +232,7 @@ def _add_cluster(added: argparse.ArgumentParser) -> None:
         "--kubeconfig", type=Path, metavar="FILE", help="default: kubectl's, or the pod's own"
     )
     cluster.add_argument("--context", metavar="NAME", help="default: the kubeconfig's current one")
-    service = added.add_argument_group(
-        "the Service that is asked", "encrypted as TRITONREC_TLS says, where it is set and nothing here is"
-    )
+    service = added.add_argument_group("the Service that is asked")
     service.add_argument(
         "--address",
         metavar="HOST:PORT",
@@ -252,10 +242,7 @@ def _add_cluster(added: argparse.ArgumentParser) -> None:
         "--settle", type=_seconds, default=30.0, metavar="SECONDS",
         help="how long it may still lead to old pods after a rollout (default: 30)",
     )  # fmt: skip
-    service.add_argument("--tls", action="store_true", help="encrypted, by the system's authorities")
-    service.add_argument("--ca", type=Path, metavar="FILE", help="encrypted, by this authority (PEM)")
-    service.add_argument("--certificate", type=Path, metavar="FILE", help="our own, for mutual TLS (PEM)")
-    service.add_argument("--key", type=Path, metavar="FILE", help="of our certificate (PEM)")
+    add_tls_options(service)
 
 
 def _seconds(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,25 @@ def tls_of(environment: Mapping[str, str]) -> Tls | None:
     folder = Path(environment.get("TRITONREC_TLS_DIR") or "/etc/tritonrec/tls")
     own = (str(folder / "tls.key"), str(folder / "tls.crt")) if mode == "mutual" else (None, None)
     return Tls(str(folder / "ca.crt"), *own)
+
+
+def add_tls_options(group: argparse._ActionsContainer) -> None:
+    """Add to `group` how a Service is to be asked."""
+    group.add_argument("--tls", action="store_true", help="encrypted, by the system's authorities")
+    for name, text in (
+        ("ca", "encrypted, by this authority (PEM; default: what TRITONREC_TLS says)"),
+        ("certificate", "our own, for mutual TLS (PEM)"),
+        ("key", "of our certificate (PEM)"),
+    ):
+        group.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
+
+
+def tls_given(options: argparse.Namespace, environment: Mapping[str, str]) -> Tls | None:
+    """What `add_tls_options` added, as it was given; else `tls_of` the environment. Raises OSError."""
+    if not (options.tls or options.ca or options.certificate or options.key):
+        return tls_of(environment)
+    paths: list[Path | None] = [options.ca, options.key, options.certificate]
+    return Tls(*(None if path is None else str(path.resolve(strict=True)) for path in paths))
 
 
 class Service:
