@@ -4,8 +4,8 @@
    a batch share one pass over the index, which is read as fast as memory gives it.
 2. The K-th greatest of these maxima is a lower bound of the K-th best score; blocks below it hold nothing to
    find, and the scores of the others are computed again. (Two-level selection.)
-3. A code's score is wrong by no more than ``|query| · code_error`` (Cauchy and Schwarz) and what rounding
-   adds. Whatever could be among the best K by that bound is scored again in float32.
+3. A code's score is wrong by no more than ``|query| · code_error`` times its scale (Cauchy and Schwarz) and
+   what rounding adds. Whatever could be among the best K by that bound is scored again in float32.
 
 So the list is that of the float search by construction, however the vectors lie: only the number of items
 that are scored again depends on them.
@@ -25,6 +25,9 @@ from python_backend.item_index import BLOCK, CHUNK, CODE_LIMIT, NEVER, PADDING_S
 ROUNDING = 1e-5
 """How wrong float32 sums may be, as a part of the greatest score there can be."""
 
+FEWER = 8
+"""Selecting the K-th greatest looks at groups of so many values first."""
+
 
 class MissingLibrary(RuntimeError):
     """A library that a search needs is not installed; the message says which."""
@@ -39,7 +42,9 @@ class Queries:
         coded: int16 ``[B, d]``; times `steps` they are about `vectors`.
         steps: float32 ``[B]``.
         seen: int32 ``[B, E]``, items to leave out, ascending; 0 for none.
-        errors: float32 ``[B]``: how far an item's coded score may be from its float score, at most.
+        errors: float32 ``[B]``: how far an item's coded score may be from its float score, at most, in units
+            of the item's scale; and `rounding` beside it.
+        rounding: float32 ``[B]``.
     """
 
     vectors: NDArray[np.float32]
@@ -47,6 +52,7 @@ class Queries:
     steps: NDArray[np.float32]
     seen: NDArray[np.int32]
     errors: NDArray[np.float32]
+    rounding: NDArray[np.float32]
 
 
 class ExactSearch:
@@ -71,6 +77,9 @@ class ExactSearch:
         self._most_bias = float(
             np.abs(index.bias, where=index.bias > NEVER, out=np.zeros_like(index.bias)).max()
         )
+        self._code_error = np.float32(index.code_error)
+        self._block_scales = index.scales.reshape(-1, BLOCK).max(axis=1)
+        self._greatest_scale = self._block_scales.max()
         chunks = len(index.codes) // CHUNK
         limits = np.linspace(0, chunks, min(threads, chunks) + 1).astype(int).tolist()
         self._ranges = list(pairwise(limits))
@@ -107,11 +116,9 @@ class ExactSearch:
         # Most places of `seen` are not used, and sorting them is not free.
         seen = np.sort(np.ascontiguousarray(seen[:, seen.any(axis=0)], np.int32), axis=1)
         np.maximum(seen, 0, out=seen)  # nothing may be written before the beginning of an array
-        index, length = self.index, np.linalg.norm(queries, axis=1)
-        lost = np.linalg.norm(queries - coded * steps[:, None], axis=1)
-        errors = length * index.code_error + lost * (index.longest + index.code_error)
-        errors += ROUNDING * (length * index.longest + self._most_bias)
-        return Queries(queries, coded, steps, seen, errors.astype(np.float32))
+        length, lost = _lengths(queries), _lengths(queries - coded * steps[:, None])
+        rounding = lost * self.index.longest + ROUNDING * (length * self.index.longest + self._most_bias)
+        return Queries(queries, coded, steps, seen, length * self._code_error, rounding)
 
     def scan(self, batch: Queries) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Greatest score and sum of exponentials, relative to it, of each block of items.
@@ -138,27 +145,42 @@ class ExactSearch:
         self, batch: Queries, row: int, maxima: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """Every item that may be among the best K: its index, its float score and its codes' score."""
-        index, margin = self.index, 2 * batch.errors[row]
-        least = np.float32(max(_kth_greatest(maxima, self._candidates) - margin, NEVER / 2))
-        blocks = np.flatnonzero(maxima >= least)
+        index, error, twice = self.index, batch.errors[row], 2 * batch.rounding[row]
+        margins = error * self._block_scales
+        # No item of the best K is below this, nor in a block that is.
+        least = _kth_greatest(maxima - margins, self._candidates) - twice
+        blocks = np.flatnonzero((maxima + margins >= least) & (maxima > NEVER / 2))
         found = np.empty(len(blocks) * BLOCK + 1, np.int64)
         coded_scores = np.empty(len(found), np.float32)
+        least_coded = np.float32(max(least - error * self._greatest_scale, NEVER / 2))
         count = self._kernels.collect(
             index.codes, index.scales, index.bias, batch.coded[row], batch.steps[row], batch.seen[row],
-            blocks, least, found, coded_scores,
+            blocks, least_coded, found, coded_scores,
         )  # fmt: skip
         found, coded_scores = found[:count], coded_scores[:count]
-        near = coded_scores >= _kth_greatest(coded_scores, self._candidates) - margin
+        margins = error * index.scales[found]
+        least = _kth_greatest(coded_scores - margins, self._candidates) - twice
+        near = coded_scores + margins >= least
         found, coded_scores = found[near], coded_scores[near]
         # Not a matrix product: that would add up the same vector differently at another place.
         scores = np.einsum("nd,d->n", index.vectors[found], batch.vectors[row]) + index.bias[found]
         return found, scores, coded_scores
 
 
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths: NDArray[np.float32] = np.sqrt(np.einsum("bd,bd->b", vectors, vectors))
+    return lengths
+
+
 def _kth_greatest(values: NDArray[np.float32], k: int) -> np.float32:
     """The `k`-th greatest of `values`; NEVER where there are fewer."""
     if len(values) < k:
         return NEVER
+    rest = len(values) // FEWER
+    if rest > 2 * k:
+        # The k-th greatest of the maxima of groups: k values are no smaller, and not many more.
+        groups = values[: rest * FEWER].reshape(FEWER, rest).max(axis=0)
+        values = values[values >= np.partition(groups, rest - k)[rest - k]]
     greatest: np.float32 = np.partition(values, len(values) - k)[len(values) - k]
     return greatest
 

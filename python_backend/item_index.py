@@ -43,8 +43,8 @@ class ItemIndex:
         bias: float32 ``[n]``, added to an item's score; NEVER for padding, which is item 0 and those after
             the last.
         vectors: float32 ``[items + 1, d]``, what the codes stand for.
-        code_error: the greatest length of a vector minus what its codes say.
-        longest: the greatest length of a vector; what its codes say is no longer than that and `code_error`.
+        code_error: the greatest length of a vector minus what its codes say, in units of its scale.
+        longest: the greatest length of a vector, or of what its codes say.
     """
 
     codes: NDArray[np.int8]
@@ -75,9 +75,10 @@ class ItemIndex:
             steps = np.rint(rows / np.where(scale > 0, scale, 1)[:, None])
             codes[begin : begin + len(rows)] = steps
             scales[begin : begin + len(rows)] = scale
-            lost = rows.astype(np.float64) - steps * scale[:, None].astype(np.float64)
-            code_error = max(code_error, float(np.linalg.norm(lost, axis=1).max()))
-            longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
+            decoded = steps * scale[:, None].astype(np.float64)
+            lost = np.linalg.norm(rows - decoded, axis=1) / np.where(scale > 0, scale, 1)
+            code_error = max(code_error, float(lost.max()))
+            longest = max(longest, float(np.linalg.norm([rows, decoded], axis=2).max()))
         padded = np.full(n, NEVER, np.float32)
         padded[1 : len(bias)] = bias[1:]
         return cls(codes, scales, padded, vectors, code_error, longest)

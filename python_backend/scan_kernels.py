@@ -11,6 +11,7 @@ Compiling takes about a second, so what was compiled is kept beside this file, o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numba
@@ -134,8 +135,8 @@ def compile_kernels(width: int) -> Kernels:
 
 
 def _compiled(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    options = {"nogil": True, "fastmath": FAST}
+    compiler: Any = partial(numba.njit, signature, nogil=True, fastmath=FAST)
     try:
-        return numba.njit(signature, cache=True, **options)(function)
+        return compiler(cache=True)(function)
     except Exception:  # there is no place to keep it, or what is kept there cannot be read
-        return numba.njit(signature, **options)(function)
+        return compiler()(function)

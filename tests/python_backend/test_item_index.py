@@ -24,9 +24,14 @@ def test_codes_times_scales_are_the_vectors_to_within_half_a_step() -> None:
 
 def test_the_stated_error_is_the_greatest_of_any_item() -> None:
     index = made()
-    lost = index.vectors.astype(np.float64) - index.codes[:301] * index.scales[:301, None].astype(np.float64)
-    assert index.code_error == pytest.approx(np.linalg.norm(lost, axis=1).max(), rel=1e-6)
-    assert index.longest == pytest.approx(np.linalg.norm(index.vectors, axis=1).max(), rel=1e-6)
+    decoded = index.codes[:301] * index.scales[:301, None].astype(np.float64)
+    lost = np.linalg.norm(index.vectors - decoded, axis=1)
+    assert (lost <= index.code_error * index.scales[:301] * 1.000001).all()
+    assert (lost[index.scales[:301] > 0] / index.scales[:301][index.scales[:301] > 0]).max() == pytest.approx(
+        index.code_error, rel=1e-6
+    )
+    longest = np.linalg.norm([index.vectors, decoded], axis=2).max()
+    assert index.longest == pytest.approx(longest, rel=1e-6)
 
 
 def test_padding_can_never_be_found() -> None:

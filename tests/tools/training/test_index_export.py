@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from test_export import FEATURES, N_ITEMS, SIZES, moved_from_its_start
-from toy import retrieve_config
+from toy import features_of, random_interactions, retrieve_config
 
 from python_backend.item_index import ItemIndex
 from python_backend.release import Release
 from python_backend.stages.retrieve import INDEX, QUERY_GRAPH, Retrieve
 from tools.training.export import GraphMismatch, RetrieveGraph, check_answers, made_up_inputs
 from tools.training.index_export import NORMALISER, export_retrieve
-from tools.training.retriever import Retriever
+from tools.training.item_search import index_of, search_of
+from tools.training.retriever import Retriever, train_retriever
 
 pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
 
@@ -33,6 +34,14 @@ def folder(retriever: Retriever, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "artifacts").mkdir()
     export_retrieve(retriever, FEATURES, SIZES, folder, index_from=N_ITEMS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained() -> Retriever:
+    """Trained for a moment on users who walk among 300 items."""
+    interactions = random_interactions(60, 300)
+    config = retrieve_config(epochs=2)
+    return train_retriever(interactions, features_of(60, 300), config, history=SIZES.history, seed=0)[0]
 
 
 @pytest.fixture
@@ -63,6 +72,19 @@ def test_the_index_answers_as_the_one_graph_does(retriever: Retriever, stage: Re
     assert np.allclose(answer["retrieval_score"], score.numpy(), atol=NORMALISER)
     assert answer["candidate"].dtype == np.int32
     assert answer["retrieval_score"].dtype == np.float32
+
+
+def test_the_list_of_a_trained_retriever_is_that_of_the_float_search(trained: Retriever) -> None:
+    index, random = index_of(trained), np.random.default_rng(0)
+    queries = 3 * index.vectors[random.integers(1, 301, 200)] + random.normal(size=(200, 8))
+    queries = queries.astype(np.float32)
+    seen = random.integers(0, 301, (200, 20)).astype(np.int32)
+    found, _ = search_of(trained, 40)(queries, seen)
+    scores = queries @ index.vectors.T + index.bias[:301]
+    np.put_along_axis(scores, seen.astype(np.int64), -np.inf, axis=1)
+    wanted = np.argsort(-scores, axis=1)[:, :40]
+    shares = [np.isin(one, other).mean() for one, other in zip(wanted, found, strict=True)]
+    assert np.mean(shares) >= 0.999
 
 
 def test_a_batch_is_its_requests_one_by_one(stage: Retrieve) -> None:
