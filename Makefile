@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity overload peers peers-setup bench bench-ingest bench-scale results clean
+.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ capacity: build ## the highest rate that holds an objective (LOAD="--slo p99=50m
 
 overload: build ## three times the capacity for a minute: what is shed, how quick the rest is (LOAD="--capacity 350")
 	@$(PYTHON_VENV) tests/load/overload.py $(LOAD)
+
+tune: build ## what instances, threads, delays and batches serve most here (TUNE="--quick"; a quarter of an hour)
+	@$(PYTHON_VENV) tools/tune.py $(TUNE)
 
 peers-setup: setup ## install FastAPI, BentoML and Ray Serve into build/peers/venv (600 MB)
 	@$(PYTHON_VENV) tests/load/peers/environment.py

@@ -33,8 +33,9 @@ class ModelTuning(BaseModel):
     max_queue_delay_microseconds: int | None = Field(None, ge=0, le=1_000_000)
     """How long a request waits for company while an instance is free."""
     preferred_batch_size: int | None = Field(None, ge=1, le=1024)
-    """The rows up to which waiting requests are put together. The model's max_batch_size, or more, is no
-    limit of its own; a single request may always bring that many rows."""
+    """The rows up to which waiting requests are put together; with a queue delay, those that waited longer
+    may be more. The model's max_batch_size, or more, is no limit of its own; a single request may always
+    bring that many rows."""
 
     @property
     def values(self) -> dict[str, int]:

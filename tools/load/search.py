@@ -41,6 +41,7 @@ def search(
     *,
     start: float,
     most: float = 100_000.0,
+    stride: float = 2.0,
     resolution: float = 0.05,
     repeats: int = 3,
     seconds: float = math.inf,
@@ -49,6 +50,9 @@ def search(
 ) -> Capacity:
     """Look for the capacity from `start` on, doubling or halving until it is enclosed, then bisecting.
 
+    A `stride` below 2 is for a `start` that is near the answer: it is the first factor, squared each time
+    until it is 2.
+
     `probe` measures a rate, in requests per second. A rate is judged by the majority of up to `repeats`
     probes, of which no more are made than decide, because one disturbance must not decide. Rates are bisected
     by their geometric mean. Ends when `missed` is at most ``1 + resolution`` times `held`, when the rate
@@ -56,6 +60,8 @@ def search(
 
     Raises ValueError on numbers that cannot be meant.
     """
+    if not stride > 1:
+        raise ValueError(f"stride is {stride!r}; it must be above 1")
     for name, value in (("start", start), ("resolution", resolution), ("most", most), ("seconds", seconds)):
         if not value > 0:
             raise ValueError(f"{name} is {value!r}; it must be above 0")
@@ -75,7 +81,7 @@ def search(
             yes, no = yes + verdict, no + (not verdict)
         return yes > no
 
-    rate = min(start, most)
+    rate, factor = min(start, most), min(2.0, stride)
     while (verdict := holds(rate)) is not None:
         if verdict:
             found.held = rate
@@ -85,9 +91,11 @@ def search(
             if rate >= most:
                 found.complete = True
                 break
-            rate = min(2 * rate, most)
+            rate = min(factor * rate, most)
+            factor = min(2.0, factor**2)
         elif not found.held:
-            rate /= 2
+            rate /= factor
+            factor = min(2.0, factor**2)
             if rate < start / 1024:
                 break
         else:

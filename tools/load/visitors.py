@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,12 @@ def _zipf(
         np.searchsorted(np.cumsum(weights) / weights.sum(), random.uniform(size=count)).clip(0, len(ids) - 1)
     ]
     return chosen
+
+
+def read_items(path: Path) -> NDArray[np.int64]:
+    """The wire ids of a release's items, from its ``items.tsv``. Raises OSError."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return np.array([int(row["item_id"]) for row in csv.DictReader(file, delimiter="\t")], np.int64)
 
 
 def read_users(text: str) -> NDArray[np.int64]:

@@ -25,8 +25,9 @@ def tune_config(config: ModelConfig, tuning: ModelTuning) -> None:
     """Write what `tuning` names into `config`.
 
     Triton puts waiting requests together up to the largest preferred batch size and not up to
-    max_batch_size, as long as none of them has waited longer than the queue delay; so the preferred size
-    limits batches, and clients may go on sending as many rows as before. A size above max_batch_size means
+    max_batch_size; with a queue delay only as long as none of them has waited for that long, without one
+    always (tried on 2.51: with 8, no batch of 1,500 requests/s was larger). So the preferred size limits
+    batches, and clients may go on sending as many rows as before. A size above max_batch_size means
     that one; `threads` is for models that have this parameter.
     """
     if tuning.instances is not None:

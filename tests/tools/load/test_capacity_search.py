@@ -35,6 +35,16 @@ def test_the_capacity_is_enclosed_to_the_stated_resolution(capacity: float) -> N
     assert found.resolution <= 0.05
 
 
+@pytest.mark.parametrize("capacity", [3.0, 48.0, 51.0, 70.0, 4321.0])
+def test_near_the_answer_short_strides_enclose_it_with_few_probes(capacity: float) -> None:
+    server = Server(capacity)
+    found = search(server.probe, start=50, stride=1.1, resolution=0.05, repeats=1)
+    assert found.missed is not None
+    assert found.held <= capacity < found.missed <= found.held * 1.05
+    if 50 / 1.1 <= capacity < 50 * 1.1:
+        assert len(server.rates) == 3
+
+
 def test_a_rate_is_judged_by_the_majority_of_its_probes() -> None:
     answers = iter([True, False, True, False, True, False])
     found = search(lambda rate: next(answers), start=50, most=100, resolution=2)
