@@ -63,8 +63,8 @@ class Calls:
     """Pages for visitors of one server, and with `feedback` the events that follow them.
 
     A page without items, or with several releases' parts, counts as an error. `timeout`, in seconds, bounds
-    a request and travels as its deadline, as with the client, unless another `deadline` is given. `options` are
-    gRPC's own for the connection. Raises NoServerError where nothing answers.
+    a request and travels as its deadline, as with the client, unless another `deadline` is given. `options`
+    are gRPC's own for the connection. Raises NoServerError where nothing answers.
     """
 
     def __init__(
