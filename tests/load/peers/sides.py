@@ -197,8 +197,11 @@ class PeerSide(Side):
         transport = HttpCalls(f"http://127.0.0.1:{self._port}{self._peer.path}", batched=self._peer.batched)
         try:
             wait_until(lambda: self._answers(transport), START)
-        except TimeoutError as error:
-            raise SideError(f"{self.name}: {error}; see {self._log}") from None
+        except BaseException as error:
+            transport.close()
+            if isinstance(error, TimeoutError):
+                raise SideError(f"{self.name}: {error}; see {self._log}") from None
+            raise
         return transport
 
     def _answers(self, transport: Peer) -> bool:
