@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_repository(options.build.resolve(), release, options.run / "served", settings)
         server = _server(options.run.resolve(), settings)
         server.start()
+        # For tools/probe.py, which looks for dead stages among its children.
+        (options.run / "triton.pid").write_text(f"{server.pid}\n", encoding="utf-8")
         print(f"release {release} is served", flush=True)
         return _complain(server.wait(), SERVER_TROUBLE)
     except (ConfigError, NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        (options.run / "triton.pid").unlink(missing_ok=True)
         if server is not None:
             server.stop()
 
