@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -96,7 +97,10 @@ def measure(items: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     random = np.random.default_rng(options.seed)
     vectors = clustered_vectors(items + 1, options.width, options.seed)
     bias = random.normal(scale=0.5, size=items + 1).astype(np.float32)
-    search = ExactSearch(ItemIndex.of(vectors, bias), candidates=options.candidates)
+    with tempfile.TemporaryDirectory() as folder:
+        # From a file, as it is served; mapped memory outlives the file's name.
+        ItemIndex.of(vectors, bias).write(Path(folder) / "index")
+        search = ExactSearch(ItemIndex.open(Path(folder) / "index"), candidates=options.candidates)
     source = np.ones(COPY_BYTES // 4, np.float32)
     target = np.zeros_like(source)
     rows = []
