@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -39,8 +40,11 @@ def kubectl() -> str:
 
 
 @functools.cache
-def rendered(overlay: str, components: tuple[str, ...] = ()) -> tuple[Json, ...]:
-    """Every object of an overlay with `components` on top, as somebody's own kustomization has them."""
+def rendered(overlay: str, components: tuple[str, ...] = (), more: str = "{}") -> tuple[Json, ...]:
+    """Every object of an overlay with `components` on top, as somebody's own kustomization has them.
+
+    `more` is what else that kustomization says, as JSON.
+    """
     if not components:
         return _build(K8S / "overlays" / overlay if overlay else K8S)
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,6 +57,7 @@ def rendered(overlay: str, components: tuple[str, ...] = ()) -> tuple[Json, ...]
             "namespace": "tritonrec",
             "resources": [f"{to_k8s}/overlays/{overlay}"],
             "components": [f"{to_k8s}/components/{name}" for name in components],
+            **json.loads(more),
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(own))
         return _build(folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from manifests import (
     K8S,
     ROOT,
@@ -273,3 +275,18 @@ def test_the_servers_of_a_deployment_take_the_oldest_release_unless_they_are_tol
 
     assert verify["name"] == "verify"
     assert "--release=$(TRITONREC_RELEASE)" in verify["args"]
+
+
+def test_a_components_setting_is_changed_by_a_patch_as_the_top_kustomization_says() -> None:
+    example = (K8S / "kustomization.yaml").read_text()
+    lines = [
+        line.removeprefix("#").removeprefix("   ") for line in example.splitlines() if line.startswith("#   ")
+    ]
+    own = yaml.safe_load("\n".join(lines))
+
+    changed = rendered("cpu", ("external-redis",), json.dumps(own))
+
+    assert settings(changed)["TRITONREC_STORE"] == "rediss://redis.mine:6379/0"
+    assert settings(rendered("cpu", ("external-redis",)))["TRITONREC_STORE"].startswith(
+        "rediss://redis.example"
+    )

@@ -16,6 +16,7 @@ from manifests import K8S, of_kind, rendered, the
 
 MONITORING = K8S / "components" / "monitoring"
 EXAMPLES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
+RUNBOOK = K8S.parent / "docs" / "runbook.md"
 NAMES = re.compile(r"\b(?:nv|tritonrec)[_:][a-z0-9_:]+\b")
 
 EXPORTED = {
@@ -123,6 +124,7 @@ def test_alerts_say_how_bad_they_are_and_where_to_read_on() -> None:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["runbook_url"].endswith(f"docs/runbook.md#{rule['alert'].lower()}")
+        assert re.search(rf"^#+ {rule['alert']}$", RUNBOOK.read_text(), re.MULTILINE), rule["alert"]
 
 
 def test_everything_that_is_asked_for_exists() -> None:

@@ -32,6 +32,22 @@ def test_every_container_is_restricted(variant: Variant) -> None:
 
 
 @every_variant
+def test_secrets_in_files_are_for_the_pods_own_group_alone(variant: Variant) -> None:
+    objects = rendered(*variant)
+    files = {
+        name: volume["secret"]
+        for name, pod in pods(objects)
+        for volume in pod["spec"].get("volumes", [])
+        if "secret" in volume
+    }
+    assert all(secret["defaultMode"] == 0o440 for secret in files.values())
+    # The server's key goes to others only where clients must show a certificate.
+    whole = {name for name, secret in files.items() if "items" not in secret}
+    clients = {"CronJob/tritonrec-refresh", "CronJob/tritonrec-rollout"} & dict(pods(objects)).keys()
+    assert whole - {"Deployment/tritonrec"} == (clients if "mutual-tls" in variant[1] else set())
+
+
+@every_variant
 def test_every_container_says_what_it_needs_and_has_an_end(variant: Variant) -> None:
     for name, pod in pods(rendered(*variant)):
         for each in containers(pod):

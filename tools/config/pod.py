@@ -24,6 +24,8 @@ class PodSettings(BaseModel):
     store: Annotated[str, Field(pattern=r"^(lmdb|redis|rediss)://.+")]
     """Where users' records lie; the password comes in a variable of its own."""
     profile: Literal["local", "staged"] = "local"
+    gpu_metrics: bool = False
+    """Whether Triton measures GPUs; without one it would complain."""
     grace_seconds: Annotated[float, Field(ge=8, le=3600)] = 120
     """The pod's terminationGracePeriodSeconds."""
     control_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~+/=-]{16,}$")]

@@ -53,6 +53,8 @@ def arguments_of(settings: PodSettings) -> list[str]:
         f"--grpc-max-connection-age-grace={drain.exit_timeout * 1000}",
         f"--grpc-restricted-protocol={','.join(RESTRICTED)}:{HEADER}={settings.control_key}",
         f"--http-restricted-api={','.join(RESTRICTED)}:{HEADER}={settings.control_key}",
+        # The last one counts: `TritonServer` says no.
+        *(("--allow-gpu-metrics=true",) if settings.gpu_metrics else ()),
         *_tls(settings),
         *_tracing(settings),
     ]

@@ -1,0 +1,56 @@
+"""`tools/serve_pod.py` where it cannot serve; tests/k8s/test_executed.py runs it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from toy_release import RELEASE
+
+from tools import serve_pod
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run(folder: Path) -> int:
+    return serve_pod.main(
+        [f"--build={folder}", f"--release-file={folder / 'release'}", f"--run={folder / 'run'}"]
+    )
+
+
+def test_settings_that_are_missing_are_all_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("TRITONREC_STORE", "TRITONREC_CONTROL_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert run(tmp_path) == serve_pod.BAD_USAGE
+    complaint = capsys.readouterr().err
+    assert "TRITONREC_STORE: is missing" in complaint
+    assert "TRITONREC_CONTROL_KEY: is missing" in complaint
+
+
+@pytest.mark.parametrize("noted", [None, "cccccccccccc"])
+def test_a_release_that_is_not_there_is_named(
+    noted: str | None,
+    tmp_path: Path,
+    new_release: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    new_release(RELEASE)
+    monkeypatch.setenv("TRITONREC_STORE", "lmdb:///store")
+    monkeypatch.setenv("TRITONREC_CONTROL_KEY", "0123456789abcdef")
+    if noted:
+        (tmp_path / "release").write_text(noted)
+
+    assert run(tmp_path) == serve_pod.BAD_USAGE
+    assert (noted or str(tmp_path / "release")) in capsys.readouterr().err
