@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from recommender import RELEASE, STORE, THREADS
 from transports import HttpCalls, Peer, TritonCalls
-from tritonrec_client.contract import ANONYMOUS
+from tritonrec_client.contract import ANONYMOUS, PADDING_ID
 
 from python_backend.release import Release
 from tools.load.visitors import Visitors
@@ -114,6 +114,16 @@ class Side(ABC):
         """Let them go on."""
         self._tell(signal.SIGCONT)
 
+    def wait(self, seconds: float) -> None:
+        """Until it answers again: what was held still may find that its parts were silent, and restart them.
+
+        Raises SideError after `seconds`.
+        """
+        try:
+            wait_until(lambda: answers(self.transport), seconds)
+        except TimeoutError as error:
+            raise SideError(f"{self.name}: it was held still, and {error}") from None
+
     def processes(self) -> list[psutil.Process]:
         """The side's processes, all of them."""
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -209,12 +219,7 @@ class PeerSide(Side):
         if self._process.poll() is not None:
             words = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
             raise SideError(f"{self.name}: ended with {self._process.returncode}: {' '.join(words)}")
-        transport.expect(Visitors(np.array([ANONYMOUS]), np.full((1, 1), ANONYMOUS)))
-        try:
-            transport.page(0)
-        except Exception:  # whatever it is, a service that starts gets more time
-            return False
-        return True
+        return answers(transport)
 
     def _stop(self) -> None:
         if self._process is None:
@@ -232,6 +237,16 @@ class PeerSide(Side):
 
     def _pid(self) -> int:
         return -1 if self._process is None else self._process.pid
+
+
+def answers(transport: Peer) -> bool:
+    """Whether an anonymous visitor gets a page."""
+    transport.expect(Visitors(np.array([ANONYMOUS]), np.full((1, transport.session), PADDING_ID)))
+    try:
+        transport.page(0)
+    except Exception:  # whatever it is, a service that starts gets more time
+        return False
+    return True
 
 
 def wait_until(ready: Callable[[], bool], seconds: float) -> None:

@@ -42,6 +42,9 @@ Page = dict[str, NDArray[Any]]
 class Peer(Protocol):
     """A transport of the generator that can also show an answer."""
 
+    session: int
+    """The least width of a visitor's session that it takes."""
+
     def expect(self, visitors: Visitors) -> None:
         """The visitors whose numbers the other methods get."""
 
@@ -81,6 +84,8 @@ class TritonCalls(Calls):
 
 class HttpCalls:
     """JSON over HTTP/1.1, connections kept open. `batched` services take and give lists of one element."""
+
+    session = 1
 
     def __init__(self, url: str, *, batched: bool = False) -> None:
         self._url = url

@@ -24,6 +24,8 @@ SAMPLE = 60
 """Visitors whose pages must be the same on every side."""
 SETTLE = 1.0
 """Seconds that a side gets after it was held still, for what it does now and then and is overdue."""
+AGAIN = 30.0
+"""Seconds until a side that was held still must answer."""
 STEADY = 0.7
 """The share of our capacity at which p99 ÷ p50 is measured."""
 BATCHES = (1, 16)
@@ -182,6 +184,7 @@ class Turns:
     def _awake(self, side: Side) -> Iterator[None]:
         side.wake()
         try:
+            side.wait(AGAIN)
             time.sleep(SETTLE)
             self._alone(side, 0.5)
             yield
