@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ from tools.config.build import ConfigError
 from tools.config.tuning import TUNED_MODELS, TUNING, ModelTuning, Tuning, dump_tuning, load_tuning
 from tools.load.bench import Bench
 from tools.load.calls import NoServerError
+from tools.load.report import machine
 from tools.load.slo import SloError
 from tools.load.sweep import (
     Axis,
@@ -81,9 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("stopped; nothing was written", NO_SERVER)
     console.print(table("first looks, one search each", FIRST, first_rows(sweep)))
-    console.print(
-        table(f"medians of {options.rounds} round{'s'[: options.rounds > 1]}", FINALS, finals_rows(sweep))
-    )
+    console.print(table("against the shipped setting, medians of the rounds", FINALS, finals_rows(sweep)))
     console.print(sweep.verdict)
     for path in _write(options, sweep, {**kept, **sweep.choice.setting.tuning}):
         console.print(f"wrote {path}")
@@ -112,8 +111,7 @@ def _sweep(options: argparse.Namespace, bench: Bench, axes: Sequence[Axis], cons
         "objective": options.slo,
         "profile": options.profile,
         "release": f"{bench.release.name}, {len(bench.items):,} items",
-        "machine": f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}, load generator"
-        " on the same machine",
+        "machine": f"{machine()}, load generator on the same machine",
         "others used": f"{100 * np.median(others):.0f} % of its CPU (at most {100 * others.max():.0f} %)",
         "probes of": f"{options.probe:g} s",
         "light load": f"{bench.light_rate:.0f}/s",
@@ -163,14 +161,6 @@ def _write(options: argparse.Namespace, sweep: Sweep, tuning: Tuning) -> list[Pa
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(path)
     return list(texts)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")
 
 
 def _tried(text: str) -> tuple[str, str, tuple[int, ...]]:
@@ -252,4 +242,7 @@ def _complain(error: object, status: int) -> int:
 
 
 if __name__ == "__main__":
+    # Whoever ends it, servers are stopped in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

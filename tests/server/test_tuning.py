@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,25 @@ def test_a_quick_sweep_measures_decides_and_writes(tiny_build: Build, tmp_path: 
     tuning = load_tuning(file)
     assert tuning.pop("record_event") == ModelTuning(max_queue_delay_microseconds=300)
     assert {name: table.values for name, table in tuning.items()} == report["chosen"]
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_ctrl_c_amid_load_leaves_no_server_and_no_file(tiny_build: Build, tmp_path: Path) -> None:
+    file = tmp_path / "tuning.toml"
+    command = [sys.executable, str(ROOT / "tools" / "tune.py"), "--build", str(tiny_build.output)]
+    process = subprocess.Popen(
+        [*command, "--slo", "p99=900ms", "--file", str(file)],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(12)  # the first probes of the first server
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "tune.py: stopped; nothing was written\n"
+    assert process.returncode == 3
+    assert not file.exists()
+    assert not list(Path("/dev/shm").glob(f"tritonrec_{process.pid}_*"))
 
 
 @pytest.mark.server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,8 +53,13 @@ class Prober:
         with Calls(address, timeout=windows.timeout, seed=self._seed) as calls:
             calls.expect(self._audience.draw(len(schedule), calls.session, self._seed))
             generator = Generator(calls, schedule)
-            with _quick_switches():
-                generator.run(drain=windows.timeout + 5)
+            # In a thread: Ctrl-C in the middle of a call would leave gRPC's channel waiting for ever.
+            with _quick_switches(), ThreadPoolExecutor(1) as pool:
+                running = pool.submit(generator.run, windows.timeout + 5)
+                try:
+                    running.result()
+                finally:
+                    generator.stop()
         return generator.recording.totals()
 
     def holds(self, address: str, rate: float) -> bool:

@@ -175,13 +175,18 @@ def _head(setting: Setting, slo: Slo | None) -> Figures:
         "mix": setting.mix,
         "slo": None if slo is None else str(slo),
         "options": dict(setting.options),
-        "machine": f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}",
+        "machine": machine(),
         "latency_resolution": RESOLUTION,
     }
 
 
 def _named(found: Bottleneck | None) -> Figures | None:
     return None if found is None else {"stage": found.stage, "reason": found.reason}
+
+
+def machine() -> str:
+    """This machine in a few words."""
+    return f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}"
 
 
 def _processor() -> str:
