@@ -27,11 +27,11 @@ from tools.load.visitors import Audience
 from tools.serving.pod import Drain
 
 RELEASE = "0123456789ab"
-GRACE = 16
+GRACE = 12
 """Seconds that a pod gets here; a deployment gives it 120."""
 HEARING = 1.0
 """Seconds until Services and names have heard of a change."""
-RATE, SECONDS = 40.0, 18.0
+RATE, SECONDS = 40.0, 14.0
 HOSTS = ("127.0.0.1", "127.0.0.2")
 
 

@@ -7,8 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -102,6 +107,50 @@ def test_the_server_is_controlled_by_nobody_without_the_key(serving: Serving) ->
 
 
 @pytest.mark.server
+def test_over_http_it_is_controlled_by_nobody_without_the_key_either(serving: Serving) -> None:
+    url = f"http://127.0.0.1:{serving.pod.extra['TRITONREC_HTTP_PORT']}/v2/repository/index"
+
+    with pytest.raises(urllib.error.HTTPError, match=r"40[03]"):
+        urllib.request.urlopen(urllib.request.Request(url, b"", method="POST"), timeout=10)
+    asked = urllib.request.Request(url, b"", {"tritonrec-key": KEY}, method="POST")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert b"recommend" in answer.read()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_traces_of_requests_arrive_at_the_collector(new_pod: Callable[..., Pod]) -> None:
+    arrived: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            arrived.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
+        pod = new_pod(("cpu", ("tracing",)), TRITONREC_TRACE_URL=url, TRITONREC_TRACE_RATE="1")
+        toy_release(pod.folder / "releases", FIRST)
+        pod.initialise("verify")
+        with pod.running("triton") as process:
+            pod.start("triton", process)
+            end = time.monotonic() + 30
+            while not arrived and time.monotonic() < end:
+                pod.passes("triton", "readinessProbe")
+        collector.shutdown()
+
+    assert {path for path, _ in arrived} == {"/v1/traces"}
+    sent = b"".join(body for _, body in arrived)
+    assert b"tritonrec" in sent
+    assert b"recommend" in sent
+
+
+@pytest.mark.server
 def test_a_background_load_leaves_the_pod_ready(serving: Serving) -> None:
     """Triton's own readiness is false meanwhile."""
     program = f"""
@@ -120,7 +169,7 @@ client.load_model("record_event", headers={{"triton-grpc-protocol-tritonrec-key"
 
 @pytest.mark.server
 def test_a_dead_stage_takes_the_pod_out_of_service_at_once_and_ends_it(new_pod: Callable[..., Pod]) -> None:
-    pod = new_pod()
+    pod = new_pod(TRITONREC_GRACE_SECONDS="12")  # it waits less for the dead one
     toy_release(pod.folder / "releases", FIRST)
     pod.initialise("verify")
     with pod.running("triton") as process:
