@@ -177,7 +177,7 @@ def _tell(figures: Figures, console: Console) -> None:
     console.print(f"{figures['machine']}; {figures['repeats']} repeats, {figures['minutes']} minutes")
     if figures["others_cores"] > QUIET:
         used = f"other programs used {figures['others_cores']:.2f} cores meanwhile"
-        console.print(f"[bold red]the machine was not quiet: {used}[/bold red]")
+        console.print(f"[bold red]the machine was not quiet: {used}; do not use these figures[/bold red]")
     for who, found in figures["versions"].items():
         console.print(f"{who}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
 

@@ -58,6 +58,8 @@ class Peered:
     """What runs, in this folder; `{python}` is the peers' Python, `{bin}` its folder, `{port}` a free one."""
     path: str = "/recommend"
     batched: bool = False
+    learns: bool = False
+    """Whether an overload changes for minutes how it batches; it is started anew after a missed probe."""
     environment: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -75,7 +77,7 @@ PEERS = (
         "FastAPI", TUNED, (*_UVICORN, "--no-access-log", "--loop", "uvloop", "--http", "httptools"), "/tuned"
     ),
     Peered("BentoML", DOCUMENTED, (*_BENTO, "bentoml_service:Documented")),
-    Peered("BentoML", TUNED, (*_BENTO, "bentoml_service:Tuned"), batched=True),
+    Peered("BentoML", TUNED, (*_BENTO, "bentoml_service:Tuned"), batched=True, learns=True),
     Peered("Ray Serve", DOCUMENTED, ("{python}", "ray_service.py", DOCUMENTED, "{port}")),
     Peered(
         "Ray Serve",
@@ -91,6 +93,7 @@ class Side(ABC):
 
     name: str
     style: str
+    learns: bool = False
     transport: Peer
 
     def __enter__(self) -> Side:
@@ -105,6 +108,12 @@ class Side(ABC):
         self.wake()
         self.transport.close()
         self._stop()
+
+    def restart(self) -> None:
+        """Start it anew."""
+        self.transport.close()
+        self._stop()
+        self.transport = self._start()
 
     def rest(self) -> None:
         """Stop all its processes where they are, so that they take nothing from the side that is measured."""
@@ -184,7 +193,7 @@ class PeerSide(Side):
     """One of PEERS, in a session of its own."""
 
     def __init__(self, peer: Peered, ground: Ground) -> None:
-        self.name, self.style = peer.name, peer.style
+        self.name, self.style, self.learns = peer.name, peer.style, peer.learns
         self._peer = peer
         self._log = ground.folder / f"{peer.name.replace(', ', '-').replace(' ', '-').lower()}.log"
         self._port = _free_port()

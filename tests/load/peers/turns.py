@@ -160,6 +160,9 @@ class Turns:
         shot = self._shoot(side, rate, seconds)
         self.findings[side.name].shots.append(shot)
         self.say(f"{side.name}: {describe(shot)}")
+        if side.learns and not shot.holds:
+            side.restart()
+            self._alone(side, 0.5)
         return shot
 
     def _shoot(self, side: Side, rate: float, seconds: float) -> Shot:
