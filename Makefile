@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
+.PHONY: help setup data build demo serve test lint chaos bench-retrieval bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-ingest: setup ## 20 million made-up events: seconds and peak memory
 
 bench-scale: setup ## made-up catalogues of 10,000 to a million items: latency, start, memory (12 minutes)
 	@$(PYTHON_VENV) tools/bench_scale.py
+
+bench-retrieval: setup ## searching a million items against the memory's bandwidth
+	@$(PYTHON_VENV) tools/bench_retrieval.py
 
 bench-switching: build ## 20 activations and rollbacks under load: failures, mixed answers, p99
 	@$(PYTHON_VENV) tools/bench_switching.py --build build
