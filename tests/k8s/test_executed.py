@@ -21,6 +21,7 @@ import tritonclient.grpc as grpcclient
 from conftest import SECRETS, toy_release
 from manifests import ROOT, containers, pods, rendered, the
 from pod_process import Pod
+from test_rules import EXPORTED
 from tritonclient.utils import InferenceServerException
 from tritonrec_client import Client
 
@@ -90,6 +91,18 @@ def test_every_probe_passes_and_clients_get_pages(serving: Serving) -> None:
 
     with Client(serving.address, timeout=10) as client:
         assert [item.item_id for item in client.recommend(user=7).items] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.server
+def test_a_server_tells_every_number_that_rules_and_dashboard_ask_for(serving: Serving) -> None:
+    with Client(serving.address, timeout=10) as client:
+        client.recommend(user=7)
+    time.sleep(1.5)  # stages tell theirs once a second
+    url = f"http://127.0.0.1:{serving.pod.extra['TRITONREC_METRICS_PORT']}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        told = {line.partition("{")[0] for line in answer.read().decode().splitlines()}
+
+    assert {name for name in EXPORTED if "_gpu_" not in name} <= told
 
 
 @pytest.mark.server

@@ -33,7 +33,7 @@ EXPORTED = {
     "tritonrec_stage_seconds_bucket",
     "tritonrec_stage_seconds_count",
 }
-"""What a server tells; tests/server and python_backend/outcomes.py have the last five."""
+"""What a server tells: test_executed.py asks one, which has no GPU."""
 
 
 @pytest.fixture(scope="module")
