@@ -17,12 +17,15 @@ from tools.releases.folder import NoReleaseError
 from tools.serving.pod import Drain, arguments_of, channel_of
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.served import open_release
-from tools.serving.server import Ports, TritonServer
+from tools.serving.server import SHARED_MEMORY, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
 OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
 PATIENCE = 480.0
 """Seconds until the server must be ready: what the pod's startup probe grants."""
+
+SHARED = "shared-memory"
+"""The file that notes what the names of the server's shared memory begin with."""
 
 EXAMPLES = """\
 examples, in a pod:
@@ -42,9 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server = None
     try:
         settings = PodSettings.from_environment()
+        _tidy(options.run)
         release = options.release_file.read_text(encoding="utf-8").strip()
         _write_repository(options.build.resolve(), release, options.run / "served", settings)
         server = _server(options.run.resolve(), settings)
+        (options.run / SHARED).write_text(server.shared_memory, encoding="utf-8")
         server.start()
         # For tools/probe.py, which looks for dead stages among its children.
         (options.run / "triton.pid").write_text(f"{server.pid}\n", encoding="utf-8")
@@ -63,6 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.run / "triton.pid").unlink(missing_ok=True)
         if server is not None:
             server.stop()
+
+
+def _tidy(run: Path) -> None:
+    """Remove the shared memory of a server that was killed here: it would count as memory of this one."""
+    note = run / SHARED
+    prefix = note.read_text(encoding="utf-8") if note.exists() else ""
+    if prefix:
+        for leftover in SHARED_MEMORY.glob(f"{prefix}*"):
+            leftover.unlink(missing_ok=True)
 
 
 def _write_repository(build: Path, release: str, served: Path, settings: PodSettings) -> None:

@@ -54,3 +54,21 @@ def test_a_release_that_is_not_there_is_named(
 
     assert run(tmp_path) == serve_pod.BAD_USAGE
     assert (noted or str(tmp_path / "release")) in capsys.readouterr().err
+
+
+def test_shared_memory_of_a_server_that_was_killed_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that starts again keeps its pod's folders, and /dev/shm is one of them."""
+    monkeypatch.setenv("TRITONREC_STORE", "lmdb:///store")
+    monkeypatch.setenv("TRITONREC_CONTROL_KEY", "0123456789abcdef")
+    shared = tmp_path / "shm"
+    shared.mkdir()
+    monkeypatch.setattr(serve_pod, "SHARED_MEMORY", shared)
+    for name in ("tritonrec_1_abcd-1", "tritonrec_1_abcd-2", "tritonrec_1_ef01-1"):
+        (shared / name).touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / serve_pod.SHARED).write_text("tritonrec_1_abcd")
+
+    assert run(tmp_path) == serve_pod.BAD_USAGE  # there is no release
+    assert [path.name for path in shared.iterdir()] == ["tritonrec_1_ef01-1"]

@@ -147,6 +147,11 @@ class TritonServer:
         return f"{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.ports.grpc}"
 
     @property
+    def shared_memory(self) -> str:
+        """What the names of its files in `SHARED_MEMORY` begin with."""
+        return self._shared_memory
+
+    @property
     def pid(self) -> int:
         """The server's process id. RuntimeError where it was not started."""
         return self._running().pid
