@@ -38,7 +38,7 @@ deadline is too near. The clocks of client and server must agree to within milli
 
 
 STAGE_SECONDS = "tritonrec_stage_seconds"
-"""The histogram among Triton's metrics of the seconds that a batch takes; its labels are stage and release."""
+"""The histogram, among Triton's metrics, of the seconds that a batch takes; labels are stage and release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,11 @@ class TargetAttention(nn.Module):
         query = self.query(candidates).reshape(batch, places, self.heads, -1).transpose(1, 2)
         key = self.key(history).reshape(batch, length, self.heads, -1).transpose(1, 2)
         value = self.value(history).reshape(batch, length, self.heads, -1).transpose(1, 2)
-        attention = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        attention = attention + self.recency[None, :, None, -length:]
-        attention = attention.masked_fill(~known[:, None, None], -1e4).softmax(dim=-1)
+        preference = self.recency[None, :, -length:].masked_fill(~known[:, None], -1e4)
+        # One more column of the product, in place of two passes over [B, heads, K, L], the largest tensor.
+        query = torch.cat([query / math.sqrt(query.shape[-1]), torch.ones_like(query[..., :1])], dim=-1)
+        key = torch.cat([key, preference[..., None]], dim=-1)
+        attention = (query @ key.transpose(-1, -2)).softmax(dim=-1)
         return (attention @ value).transpose(1, 2).reshape(batch, places, width)
 
 
