@@ -3,7 +3,7 @@
 # where they are missing. Does nothing when all is there.
 #
 #   tools/setup.sh         what building and serving need
-#   tools/setup.sh test    and what the tests need: redis-server, openssl
+#   tools/setup.sh test    and what the tests need: redis-server, openssl, promtool
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,6 +32,7 @@ missing_packages() {
     if [ "${1:-}" = test ]; then
         command -v redis-server > /dev/null || echo redis-server
         command -v openssl > /dev/null || echo openssl
+        command -v promtool > /dev/null || echo prometheus
     fi
 }
 
@@ -43,7 +44,7 @@ install_packages() {
     fi
     command -v apt-get > /dev/null || fail "system packages are missing; install what your system calls: $*"
     printf 'setup: installing system packages: %s\n' "$*"
-    # redis-server must not start as a service: the tests start their own.
+    # redis-server and prometheus must not start as services: the tests start their own.
     $sudo sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@"' \
         sh "$@" > /dev/null || fail "apt-get could not install: $*"
 }

