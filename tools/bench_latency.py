@@ -29,7 +29,7 @@ from tools.evaluation.served import requests_of
 from tools.load.visitors import stored_users
 from tools.releases.folder import NoReleaseError, find_release
 from tools.serving.repository import write_served_repository
-from tools.serving.server import TritonServer
+from tools.serving.server import LOCAL, STAGED, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_served_repository([release.path], release.name, build / "bench", overrides=settings)
     try:
         with TritonServer(
-            build / "bench", log=build / "triton-bench.log", backends=build / "backends"
+            build / "bench",
+            log=build / "triton-bench.log",
+            backends=build / "backends",
+            profile=options.profile,
         ) as server:
             users = draw_users(settings["store_url"], options.requests)
             figures = measure(server.address, release, settings, options.repeats, users)
@@ -144,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python tools/bench_latency.py", description=__doc__)
     parser.add_argument("--build", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     parser.add_argument("--store", metavar="URL", help="the feature store (default: the build's LMDB)")
+    parser.add_argument("--profile", choices=(LOCAL, STAGED), default=LOCAL, help=f"default: {LOCAL}")
     parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N", help=f"default: {REPEATS}")
     parser.add_argument("--requests", type=int, default=REQUESTS, metavar="N", help=f"default: {REQUESTS}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
