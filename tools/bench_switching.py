@@ -1,10 +1,10 @@
 """What switching releases costs the users: 20 activations and rollbacks under load, in milliseconds.
 
-A server of its own is started. First its capacity is measured, with ever more callers that wait for their
-answers. Then requests arrive at random (Poisson) at half of that rate, whether earlier ones are answered or
-not, and latency counts from the moment at which a request was meant to start: first without switching, then
-with one activation after the other. Every stage's release is compared in every page. The load comes from this
-machine, so it shares the cores with what it measures.
+A server of its own is started. First its capacity is searched: the highest rate at which it holds the
+objective of --slo, as `make capacity` does. Then requests arrive at random (Poisson) at half of that rate,
+whether earlier ones are answered or not, and latency counts from the moment at which a request was meant to
+start: first without switching, then with one activation after the other. Every stage's release is compared in
+every page. The load comes from this machine, so it shares the cores with what it measures.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from tritonrec_client import RecommendError, Retry, Status
 from tritonrec_client.aio import AsyncClient
 
 from python_backend.release import Release
+from python_backend.stores import StoreUnavailable
+from tools.load.calls import NoServerError
+from tools.load.probing import Prober, Windows
+from tools.load.slo import Slo
+from tools.load.visitors import Audience, stored_users
 from tools.releases.folder import NoReleaseError
 from tools.serving.activation import ActivationRefused, Control
 from tools.serving.repository import write_served_repository
@@ -44,8 +50,9 @@ examples:
 exit status: 0 done, 1 the server could not start or refused a release, 2 there is no such release
 """
 OK, FAILED, BAD_USAGE = 0, 1, 2
-CALLERS = (1, 2, 4, 8, 16, 32)
-RAMP_SECONDS = 4.0
+SLO = "p99=50ms,errors=0"
+EXPECTED = 200.0
+"""Requests per second from which the search for the capacity starts."""
 TIMEOUT = 10.0
 NEAR = 2.0
 """Seconds around a switch in which the longest pause is looked for."""
@@ -80,20 +87,12 @@ class Phase:
 
 
 class Load:
-    """Requests of made-up users to one server."""
+    """Requests of `users`, int64 ``[U]``, to one server."""
 
-    def __init__(self, client: AsyncClient, seed: int) -> None:
+    def __init__(self, client: AsyncClient, users: NDArray[np.int64], seed: int) -> None:
         self._client = client
+        self._users = users
         self._random = np.random.default_rng(seed)
-
-    async def capacity(self) -> tuple[float, dict[int, float]]:
-        """The most answers per second, and those for each number of callers."""
-        rates = {}
-        for callers in CALLERS:
-            end = time.perf_counter() + RAMP_SECONDS
-            counts = await asyncio.gather(*(self._call_until(end) for _ in range(callers)))
-            rates[callers] = sum(counts) / RAMP_SECONDS
-        return max(rates.values()), rates
 
     async def arrive(self, rate: float, phase: Phase, done: Callable[[], bool]) -> None:
         """Send `rate` requests a second, at random moments, until `done`; wait for the last answers."""
@@ -110,7 +109,7 @@ class Load:
 
     async def _one(self, intended: float, phase: Phase) -> None:
         try:
-            page = await self._client.recommend(int(self._random.integers(1, 944)))
+            page = await self._client.recommend(int(self._random.choice(self._users)))
         except RecommendError as error:
             phase.failed += 1
             phase.problems.append(f"{type(error).__name__}: {error}")
@@ -121,13 +120,6 @@ class Load:
         phase.releases.append(min(page.releases.values()))
         phase.mixed += not page.is_consistent
         phase.degraded += bool(page.status & DEGRADED)
-
-    async def _call_until(self, end: float) -> int:
-        count = 0
-        while time.perf_counter() < end:
-            await self._client.recommend(int(self._random.integers(1, 944)))
-            count += 1
-        return count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with TritonServer(
                 folder / "served", log=build / "triton-switching.log", backends=build / "backends"
             ) as server:
-                figures = asyncio.run(_measure(server.address, folder, releases, options))
-        except (ServerUnavailableError, ActivationRefused) as error:
+                figures = _figures(server.address, folder, releases, store, options)
+        except (ServerUnavailableError, ActivationRefused, StoreUnavailable, NoServerError) as error:
             return _complain(error, FAILED)
     _print(figures)
     if options.json:
@@ -162,17 +154,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-async def _measure(
-    address: str, folder: Path, releases: Sequence[Release], options: argparse.Namespace
+def _figures(
+    address: str, folder: Path, releases: Sequence[Release], store: str, options: argparse.Namespace
 ) -> dict[str, object]:
     """All figures of the benchmark."""
+    users = stored_users(store)
+    audience = Audience(users, np.zeros(0, np.int64), zipf=0.0, unknown=0.0, anonymous=0.0)
+    prober = Prober(audience, Slo.parse(options.slo), Windows(probe=6.0, warm_up=1.0), options.seed)
+    roughly = prober.find(address, EXPECTED).held
+    capacity = prober.find_near(address, roughly or EXPECTED / 2).held
+    return asyncio.run(_measure(address, folder, releases, capacity, users, options))
+
+
+async def _measure(
+    address: str,
+    folder: Path,
+    releases: Sequence[Release],
+    capacity: float,
+    users: NDArray[np.int64],
+    options: argparse.Namespace,
+) -> dict[str, object]:
+    """What switching costs at a share of `capacity`, in requests per second."""
     console = Console(highlight=False, soft_wrap=True)
     async with AsyncClient(address, timeout=TIMEOUT, retry=Retry(attempts=1)) as client:
         await client.connect()
-        load = Load(client, options.seed)
-        capacity, by_callers = await load.capacity()
+        load = Load(client, users, options.seed)
         rate = options.load * capacity
-        console.print(f"capacity {capacity:.0f} answers/s; from now on {rate:.0f} requests/s arrive")
+        console.print(
+            f"capacity {capacity:.0f} requests/s at {options.slo}; from now on {rate:.0f} requests/s arrive"
+        )
         # Once for the machine's caches, and to know how long a switch takes under load.
         trial = Phase()
         seconds = await _while_switching(load, rate, trial, folder, address, [releases[1]], options.every)
@@ -188,7 +198,7 @@ async def _measure(
     return {
         "releases": [release.name for release in releases],
         "capacity": round(capacity, 1),
-        "answers_by_callers": {str(callers): round(count, 1) for callers, count in by_callers.items()},
+        "slo": options.slo,
         "requests_per_second": round(rate, 1),
         "without switching": without,
         "with switching": during,
@@ -294,6 +304,7 @@ def _print(figures: dict[str, object]) -> None:
         "longest pause around a switch, ms",
         "longest pause without switching, ms",
         "capacity",
+        "slo",
         "requests_per_second",
         "machine",
     ):
@@ -318,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--load", type=float, default=0.5, metavar="SHARE", help="of the capacity (default: 0.5)"
     )
+    parser.add_argument("--slo", default=SLO, metavar="LIMITS", help=f"of the capacity (default: {SLO})")
     parser.add_argument("--store", metavar="URL", help="the feature store (default: the build's LMDB)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the arrivals (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
