@@ -11,12 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from python_backend.exact_search import ExactSearch
 from python_backend.item_index import CHUNK, PADDING_SCORE, ItemIndex
 from tools.synthetic.vectors import clustered_vectors
-
-pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
-
-from python_backend.exact_search import ExactSearch
 
 WIDTH, K = 16, 50
 Floats = NDArray[np.float32]

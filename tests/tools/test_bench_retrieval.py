@@ -24,7 +24,6 @@ def row(items: int, batch: int, *, scan: float = 1.0, search: float = 1.0, found
 def test_a_run_measures_every_size_and_batch_and_finds_the_float_list(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
     assert main([*FAST, "--json", str(tmp_path / "figures.json")]) == OK
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert [(row["items"], row["batch"]) for row in figures["rows"]] == [(2000, 1), (2000, 3)]

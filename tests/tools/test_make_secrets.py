@@ -11,10 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip(
-    "kubernetes", reason="the package kubernetes is not installed; pip install 'tritonrec[deploy]'"
-)
-
 from tools import make_secrets
 
 SECRETS = "/api/v1/namespaces/tritonrec/secrets"

@@ -11,8 +11,6 @@ from python_backend.item_index import ItemIndex
 from python_backend.release import Release
 from python_backend.stages.retrieve import INDEX, QUERY_GRAPH, Retrieve
 
-pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
-
 SIZES = Sizes(candidates=5, results=2, history=3, seen=4)
 
 

@@ -54,7 +54,6 @@ def examples(model: Retriever, events: Interactions, features: Features) -> Rank
 def test_a_large_catalogue_gives_the_same_examples_by_its_index(
     model: Retriever, events: Interactions, features: Features, examples: RankingExamples
 ) -> None:
-    pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
     every = np.arange(events.n_events)
     found = retrieved_examples(
         model, events, features, every, history=HISTORY, candidates=K, batch=50, index_from=1

@@ -16,8 +16,6 @@ from tools.training.index_export import NORMALISER, export_retrieve
 from tools.training.item_search import index_of, search_of
 from tools.training.retriever import Retriever, train_retriever
 
-pytest.importorskip("numba", reason="numba is not installed; tools/setup.sh brings it")
-
 
 @pytest.fixture(scope="module")
 def retriever() -> Retriever:
