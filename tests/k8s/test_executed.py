@@ -21,7 +21,7 @@ import tritonclient.grpc as grpcclient
 from conftest import SECRETS, toy_release
 from manifests import ROOT, containers, pods, rendered, the
 from pod_process import Pod
-from test_rules import EXPORTED
+from test_alerts import EXPORTED
 from tritonclient.utils import InferenceServerException
 from tritonrec_client import Client
 
