@@ -64,7 +64,8 @@ def test_a_stage_has_as_many_threads_as_its_option_says(
     stage = Rank.load(release, options)
     assert count() - before == extra
     score = np.array([[0, -1, -2, -3, -4]], np.float32)
-    assert stage({"retrieval_score": score})["rank_score"].tolist() == [[0, 1, 2, 3, 4]]
+    inputs = {"candidate": np.arange(1, 6, dtype=np.int32)[None], "retrieval_score": score}
+    assert stage(inputs)["rank_score"].tolist() == [[0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "many", "1.5", ""])
