@@ -67,6 +67,7 @@ def test_too_much_load_is_shed_and_one_second_later_all_is_well(
     assert during["failed_after_ms"]["p50"] < 700
 
 
+@pytest.mark.slow
 def test_what_is_missed_is_named_and_is_exit_status_1(slow_server: TritonServer, tmp_path: Path) -> None:
     # Deadlines that nobody needs to keep: everything waits for its turn.
     options = ("--burst", "4", "--calm", "1", "--deadline", "30", "--timeout", "30")
