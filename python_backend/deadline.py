@@ -19,8 +19,8 @@ from python_backend.stages.base import InvalidRequest
 
 ENOUGH = 5.0
 """Batches after which the line means something, and so does how far one was from it."""
-MEMORY = 0.95
-"""What a batch's time still counts when the next one is done: some twenty batches are remembered."""
+MEMORY = 0.9
+"""What a batch's time still counts when the next one is done: some ten batches are remembered."""
 
 
 def milliseconds_left(parameters: str, now: float | None = None) -> float:
@@ -82,12 +82,13 @@ class Admission:
         """For each request None where it is accepted, else the milliseconds that it would have needed.
 
         `left` is the time that each has, `rows` how many rows each brings. Accepted are as many as can be in
-        time together, those with the most time left.
+        time together, those with the most time left; and one at least that has the margin, whatever was
+        learned: it shows whether times are better again.
         """
         refused: list[float | None] = [None] * len(left)
         batch = 0
         for number in sorted(range(len(left)), key=lambda number: -left[number]):
-            needed = self.needed(batch + rows[number])
+            needed = self.needed(batch + rows[number]) if batch else self._margin
             if left[number] < needed:
                 refused[number] = needed
             else:
