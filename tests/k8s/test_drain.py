@@ -14,8 +14,8 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from cluster_network import ClusterIP, Endpoints, NameServer
-from conftest import toy_release
 from pod_process import Pod
+from toy_pod import toy_release
 from tritonrec_client.options import DEFAULT_KEEPALIVE
 from tritonrec_client.wire import connection_options
 

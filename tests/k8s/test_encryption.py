@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import toy_release
 from pod_process import Pod
+from toy_pod import toy_release
 from tritonrec_client import Client, RecommendError, Retry, Tls
 
 NAME = "tritonrec.tritonrec.svc"

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpcclient
-from conftest import SECRETS, toy_release
 from manifests import ROOT, containers, pods, rendered, the
 from pod_process import Pod
 from test_alerts import EXPORTED
+from toy_pod import SECRETS, toy_release
 from tritonclient.utils import InferenceServerException
 from tritonrec_client import Client
 
