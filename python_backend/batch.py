@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tritonrec_client.contract import MODELS, Tensor, release_tensor, release_to_wire
 
+from python_backend.arrays import NUMPY
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
 
-NUMPY_DTYPES = {"INT32": np.dtype(np.int32), "INT64": np.dtype(np.int64), "FP32": np.dtype(np.float32)}
+NUMPY_DTYPES = NUMPY.dtypes
 
 Answer = dict[str, Array] | InvalidRequest | Unavailable
 """What one request gets: the outputs, or why there are none."""
@@ -75,11 +76,11 @@ class BatchAnswerer:
 
     def _compute(self, requests: Sequence[Arrays]) -> list[dict[str, Array]]:
         """The answers to `requests`, all of them valid and at least one."""
-        names = [tensor.name for tensor in self._inputs]
+        names, arrays = [tensor.name for tensor in self._inputs], self._stage.arrays
         if len(requests) == 1:
             batch: Arrays = requests[0]
         else:
-            batch = {name: np.concatenate([request[name] for request in requests]) for name in names}
+            batch = {name: arrays.concatenate([request[name] for request in requests]) for name in names}
         rows = [len(request[names[0]]) for request in requests]
         began = time.perf_counter()
         made = self._stage(batch)
@@ -88,8 +89,7 @@ class BatchAnswerer:
             self._require(made, tensor, (sum(rows), width))
         # A stage may make more than its model gives.
         outputs = {tensor.name: made[tensor.name] for tensor, _ in self._outputs}
-        release = np.full((sum(rows), 1), self._release_number, dtype=np.int64)
-        outputs |= dict.fromkeys(self._releases, release)
+        outputs |= dict.fromkeys(self._releases, arrays.full(sum(rows), self._release_number))
         ends = np.cumsum(rows)
         return [
             {name: array[end - count : end] for name, array in outputs.items()}
@@ -97,10 +97,9 @@ class BatchAnswerer:
         ]
 
     def _require(self, outputs: Arrays, tensor: Tensor, shape: tuple[int, int]) -> None:
-        array = outputs.get(tensor.name)
+        array, dtype = outputs.get(tensor.name), self._stage.arrays.dtypes[tensor.dtype]
         found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
-        if array is None or array.shape != shape or array.dtype != NUMPY_DTYPES[tensor.dtype]:
+        if array is None or array.shape != shape or array.dtype != dtype:
             raise ContractError(
-                f"{self._stage.name} gave {found} as {tensor.name};"
-                f" the contract says {NUMPY_DTYPES[tensor.dtype]} {list(shape)}"
+                f"{self._stage.name} gave {found} as {tensor.name}; the contract says {dtype} {list(shape)}"
             )

@@ -102,7 +102,8 @@ class StageModel:
 
     def _arrays(self, request: Any) -> dict[str, Array]:
         tensors = ((name, pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs)
-        return {name: tensor.as_numpy() for name, tensor in tensors if tensor is not None}
+        take = self._stage.arrays.from_triton
+        return {name: take(tensor) for name, tensor in tensors if tensor is not None}
 
     def _response(self, answer: Answer) -> Any:
         if isinstance(answer, InvalidRequest):
@@ -114,7 +115,8 @@ class StageModel:
         self._count(ANSWERED)
         if self._outcomes is not None and STATUS.name in answer:
             self._outcomes.count_pages(answer[STATUS.name])
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in answer.items()])
+        give = self._stage.arrays.to_triton
+        return pb_utils.InferenceResponse([give(pb_utils.Tensor, *output) for output in answer.items()])
 
     def _count(self, outcome: str, requests: int = 1) -> None:
         if self._outcomes is not None:

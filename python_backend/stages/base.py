@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
 
+from python_backend.arrays import NUMPY, ArrayLibrary
 from python_backend.release import Release
 
 Array = npt.NDArray[Any]
@@ -42,6 +43,9 @@ class Stage(abc.ABC):
 
     observe: Observe = staticmethod(lambda stage, seconds: None)
     """Who is told how long the stage took; by default nobody."""
+
+    arrays: ClassVar[ArrayLibrary] = NUMPY
+    """Whose arrays the stage takes and gives; Triton's tensors become those without a copy."""
 
     @classmethod
     @abc.abstractmethod
