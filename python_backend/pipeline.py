@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
-from tritonrec_client.contract import MODELS, PIPELINE, STAGES
+from tritonrec_client.contract import MODELS, PIPELINE, RETRIEVE_AND_RANK, STAGES
 
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
@@ -18,6 +18,7 @@ STAGE_CLASSES = {
     "rank": "python_backend.stages.rank:Rank",
     "rerank": "python_backend.stages.rerank:Rerank",
     PIPELINE.name: "python_backend.pipeline:Pipeline",
+    RETRIEVE_AND_RANK.name: "python_backend.gpu.stage:RetrieveAndRank",
     "record_event": "python_backend.stages.record_event:RecordEvent",
     "forget_user": "python_backend.stages.forget_user:ForgetUser",
 }

@@ -212,6 +212,13 @@ RECOMMEND = Model(
 PIPELINE = Model("pipeline", RECOMMEND.inputs, RECOMMEND.outputs)
 """All stages in one model: what `recommend` consists of where they share a processor, as on a CPU."""
 
+RETRIEVE_AND_RANK = Model(
+    "retrieve_and_rank",
+    (USER_FEATURES, HISTORY, SEEN),
+    (CANDIDATE, RETRIEVAL_SCORE, RANK_SCORE, release_tensor("retrieve"), release_tensor("rank")),
+)
+"""`retrieve` and `rank` in one model: on a GPU, where nothing between them needs to leave the card."""
+
 # What a client tells. These ids are those of one event, so the item's tensor is one wide.
 EVENT_ITEM_ID = Tensor("item_id", "INT64", 1)
 EVENT = Tensor("event", "INT32", 1)
@@ -240,7 +247,9 @@ FORGET_USER = Model("forget_user", (USER_ID,), (FORGOTTEN, release_tensor("forge
 FEEDBACK: tuple[Model, ...] = (RECORD_EVENT, FORGET_USER)
 """The models that write. They stand alone, so that they can be loaded anew without touching a page."""
 
-MODELS: dict[str, Model] = {model.name: model for model in (*STAGES, PIPELINE, RECOMMEND, *FEEDBACK)}
+MODELS: dict[str, Model] = {
+    model.name: model for model in (*STAGES, PIPELINE, RETRIEVE_AND_RANK, RECOMMEND, *FEEDBACK)
+}
 
 
 def release_to_wire(release: str) -> int:

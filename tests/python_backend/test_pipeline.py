@@ -13,6 +13,7 @@ from tritonrec_client.contract import (
     FEEDBACK,
     MODELS,
     PIPELINE,
+    RETRIEVE_AND_RANK,
     STAGES,
     Reason,
     Sizes,
@@ -77,7 +78,7 @@ def request(user_id: int = USER, *, diversity: float = 0.0, rows: int = 1) -> di
 
 def test_the_stages_run_in_the_contracts_order(pipeline: Pipeline) -> None:
     assert [stage.name for stage in pipeline.stages] == [stage.name for stage in STAGES]
-    assert list(STAGE_CLASSES) == [stage.name for stage in (*STAGES, PIPELINE, *FEEDBACK)]
+    assert list(STAGE_CLASSES) == [model.name for model in (*STAGES, PIPELINE, RETRIEVE_AND_RANK, *FEEDBACK)]
 
 
 def test_each_stage_is_timed(pipeline: Pipeline) -> None:
