@@ -18,11 +18,13 @@ from python_backend.release import Release
 from tools.config.tuning import TUNING, Tuning, describe_tuning, load_tuning
 from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.releases.manifest import read_manifest
+from tools.serving.device import CPU, CUDA, DEVICE
 from tools.serving.history import Activation, note_activation
 from tools.serving.lock import Busy, exclusively
+from tools.serving.profiles import require_artifacts
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.served import ServedRepository, open_release
-from tools.serving.server import LOCAL, STAGED, Ports, TritonServer
+from tools.serving.server import GPU_TORCH, LOCAL, STAGED, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
 OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
@@ -33,6 +35,7 @@ examples:
   python tools/serve.py --release latest
   python tools/serve.py --release 3f9a0c51d2e7 --store redis://localhost:6379/0
   python tools/serve.py --profile staged
+  python tools/serve.py --profile gpu_torch
   python tools/serve.py --tuning my-machine.toml
   python tools/serve.py --rules rules.toml --grpc-port 9001 --http-port 9000 --metrics-port 9002
 
@@ -84,12 +87,15 @@ def _write_repository(build: Path, options: argparse.Namespace) -> Release:
     overrides = {"store_url": options.store or f"lmdb://{build / 'store'}"}
     if options.rules:
         overrides["rules_file"] = str(options.rules.resolve(strict=True))
+    if options.device:
+        overrides[DEVICE] = options.device
     arms = {}
     for arm, name in served.arms.items():
         try:
             arms[arm] = open_release(build, name)
         except NoReleaseError as error:
             print(f"arm {arm} ends: {error}", flush=True)
+    require_artifacts(options.profile, (release, *arms.values()))
     paths = {each.name: each.path for each in (release, *arms.values())}
     names = {arm: each.name for arm, each in arms.items()}
     tuning = _tuning(build, options)
@@ -187,9 +193,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rules", type=Path, metavar="FILE", help="blocked and pinned items, caps")
     parser.add_argument(
         "--profile",
-        choices=(LOCAL, STAGED),
+        choices=(LOCAL, STAGED, GPU_TORCH),
         default=LOCAL,
-        help=f"{LOCAL}: all stages in one model (default); {STAGED}: an ensemble with a model per stage",
+        help=f"{LOCAL}: all stages in one model (default); {STAGED}: an ensemble with a model per stage;"
+        f" {GPU_TORCH}: retrieve and rank in one model, by PyTorch on a GPU",
+    )
+    parser.add_argument(
+        "--device",
+        choices=(CUDA, CPU),
+        help=f"what {GPU_TORCH} computes on (default: {CUDA}); {CPU} is the same without a GPU, and slower",
     )
     tuned = parser.add_mutually_exclusive_group()
     tuned.add_argument(

@@ -10,18 +10,37 @@ from typing import Any
 
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig
-from tritonrec_client.contract import MODELS, PIPELINE, RECOMMEND, STAGES, Model, Sizes, Tensor
+from tritonrec_client.contract import (
+    MODELS,
+    PIPELINE,
+    RECOMMEND,
+    RETRIEVE_AND_RANK,
+    STAGES,
+    Model,
+    Sizes,
+    Tensor,
+)
 
 from tools.serving.repository import SOURCE, read_config
 
 CONFIGS = sorted(SOURCE.glob("*/config.pbtxt"))
 STAGE_NAMES = [stage.name for stage in STAGES]
-COMPUTING = [*STAGE_NAMES, PIPELINE.name]
-STAGED = read_config(SOURCE / RECOMMEND.name / "configs" / "staged.pbtxt")
+COMPUTING = [*STAGE_NAMES, PIPELINE.name, RETRIEVE_AND_RANK.name]
+PROFILES = {
+    "local": (PIPELINE,),
+    "staged": STAGES,
+    "gpu_torch": (STAGES[0], RETRIEVE_AND_RANK, STAGES[-1]),
+}
+"""What the ensemble consists of in each profile."""
 
 
 def config_of(model: str) -> ModelConfig:
     return read_config(SOURCE / model / "config.pbtxt")
+
+
+def ensemble_in(profile: str) -> ModelConfig:
+    local = profile == "local"
+    return read_config(SOURCE / RECOMMEND.name / ("config.pbtxt" if local else f"configs/{profile}.pbtxt"))
 
 
 def described(tensors: Iterable[Any]) -> dict[str, tuple[int, list[int]]]:
@@ -79,15 +98,11 @@ def test_no_stage_has_a_queue_policy_because_the_batcher_then_overlooks_requests
     assert not config_of(stage).dynamic_batching.HasField("default_queue_policy")
 
 
-@pytest.mark.parametrize(
-    ("config", "models"),
-    [(config_of(RECOMMEND.name), (PIPELINE,)), (STAGED, STAGES)],
-    ids=["local profile", "staged profile"],
-)
+@pytest.mark.parametrize(("profile", "models"), PROFILES.items(), ids=list(PROFILES))
 def test_the_ensemble_connects_every_tensor_of_its_models_under_its_own_name(
-    config: ModelConfig, models: tuple[Model, ...]
+    profile: str, models: tuple[Model, ...]
 ) -> None:
-    steps = {step.model_name: step for step in config.ensemble_scheduling.step}
+    steps = {step.model_name: step for step in ensemble_in(profile).ensemble_scheduling.step}
 
     assert list(steps) == [model.name for model in models]
     for model in models:
@@ -96,12 +111,11 @@ def test_the_ensemble_connects_every_tensor_of_its_models_under_its_own_name(
 
 
 def test_the_profiles_of_the_ensemble_differ_in_nothing_but_its_steps() -> None:
-    local, staged = config_of(RECOMMEND.name), ModelConfig()
-    staged.CopyFrom(STAGED)
-    for config in (local, staged):
+    configs = [ensemble_in(profile) for profile in PROFILES]
+    for config in configs:
         config.ClearField("ensemble_scheduling")
 
-    assert local == staged
+    assert all(config == configs[0] for config in configs)
 
 
 def test_the_model_of_all_stages_has_the_parameters_of_each_of_them() -> None:
@@ -110,9 +124,10 @@ def test_the_model_of_all_stages_has_the_parameters_of_each_of_them() -> None:
     assert set(config_of(PIPELINE.name).parameters) == parameters
 
 
-def test_every_step_takes_only_what_the_request_or_an_earlier_step_gives() -> None:
+@pytest.mark.parametrize("models", PROFILES.values(), ids=list(PROFILES))
+def test_every_step_takes_only_what_the_request_or_an_earlier_step_gives(models: tuple[Model, ...]) -> None:
     known = {tensor.name for tensor in RECOMMEND.inputs}
-    for stage in STAGES:
+    for stage in models:
         assert {tensor.name for tensor in stage.inputs} <= known
         known |= {tensor.name for tensor in stage.outputs}
 

@@ -211,3 +211,17 @@ def test_the_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
         serve.main(["--help"])
 
     assert "examples:\n  python tools/serve.py\n" in capsys.readouterr().out
+
+
+def test_a_profile_is_refused_that_the_release_was_not_built_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_release(tmp_path)
+
+    assert serve.main(["--build", str(tmp_path), "--profile", "gpu_torch"]) == serve.BAD_USAGE
+
+    message = capsys.readouterr().err
+    assert f"release {RELEASE} has no artifacts/gpu_torch" in message
+    assert "python tools/build_repo.py --config YOURS.toml --profile gpu_torch" in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "served").exists()

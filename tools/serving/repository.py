@@ -30,6 +30,7 @@ from tritonrec_client.experiment import arm_model
 
 from python_backend.release import Release
 from tools.config.tuning import TUNING, Tuning, dump_tuning, load_tuning
+from tools.serving.device import place
 from tools.serving.tuning import tune_config
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
@@ -242,6 +243,7 @@ def _write_model(
         config.name = name
         for key in values.keys() & config.parameters.keys():
             config.parameters[key].string_value = values[key]
+        place(config)
         if model in tuning:
             tune_config(config, tuning[model])
         write_config(config, path)

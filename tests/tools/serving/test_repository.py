@@ -8,10 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tritonrec_client.contract import FEEDBACK, MODELS, PIPELINE, RECOMMEND, STAGES, Sizes
+from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
+from tritonrec_client.contract import (
+    FEEDBACK,
+    MODELS,
+    PIPELINE,
+    RECOMMEND,
+    RETRIEVE_AND_RANK,
+    STAGES,
+    Sizes,
+)
 
 from tools.serving import repository
 from tools.serving.repository import (
+    SOURCE,
     RepositoryError,
     entry_models,
     read_config,
@@ -39,7 +49,8 @@ def names(folder: Path) -> set[str]:
 
 
 def models_of(*releases: str) -> set[str]:
-    return {f"{model.name}_{release}" for model in (*STAGES, PIPELINE, RECOMMEND) for release in releases}
+    models = (*STAGES, PIPELINE, RETRIEVE_AND_RANK, RECOMMEND)
+    return {f"{model.name}_{release}" for model in models for release in releases}
 
 
 def steps(folder: Path, ensemble: str, profile: str = "config.pbtxt") -> list[str]:
@@ -123,7 +134,7 @@ def test_switching_the_active_release_changes_what_has_no_release_in_its_name_al
 
     active = {"recommend", *WRITERS}
     assert {name for name in before if before[name] != after[name]} == {
-        "recommend/configs/staged.pbtxt",
+        *(f"recommend/configs/{path.name}" for path in (SOURCE / "recommend" / "configs").iterdir()),
         *(f"{name}/config.pbtxt" for name in active),
     }
     assert before.keys() == after.keys()
@@ -168,7 +179,7 @@ def test_what_writes_stays_where_an_older_release_has_nothing_of_the_kind(
 def test_a_release_with_other_stages_is_served_with_its_own(tmp_path: Path, releases: list[Path]) -> None:
     models = releases[0] / "models"
     (models / "rank").rename(models / "sort")
-    for path in (models / "sort" / "config.pbtxt", models / "recommend" / "configs" / "staged.pbtxt"):
+    for path in (models / "sort" / "config.pbtxt", *(models / "recommend" / "configs").iterdir()):
         path.write_text(path.read_text().replace('name: "rank"', 'name: "sort"'))
     write_served_repository(releases, NEW, tmp_path / "served")
 
@@ -235,3 +246,16 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, releases: list
 
     with pytest.raises(RepositoryError, match=re.escape(f"{broken}: not a model configuration")):
         write_served_repository(releases, NEW, tmp_path / "served")
+
+
+def test_a_model_for_a_gpu_is_run_on_one_unless_it_is_told_to_do_without(
+    tmp_path: Path, releases: list[Path]
+) -> None:
+    kinds = {}
+    for device, overrides in (("cuda", {}), ("cpu", {"device": "cpu"})):
+        write_served_repository(releases[:1], OLD, tmp_path / device, overrides=overrides)
+        config = read_config(tmp_path / device / f"retrieve_and_rank_{OLD}" / "config.pbtxt")
+        assert config.parameters["device"].string_value == device
+        kinds[device] = [ModelInstanceGroup.Kind.Name(group.kind) for group in config.instance_group]
+
+    assert kinds == {"cuda": ["KIND_GPU"], "cpu": ["KIND_CPU"]}
