@@ -21,7 +21,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from tritonrec_client.contract import Sizes
 
-from tools.training.candidates import PADDING_SCORE
+from python_backend.item_index import PADDING_SCORE
 from tools.training.evidence import Evidence
 from tools.training.query_tower import QueryTower
 from tools.training.ranker import Ranker
@@ -112,7 +112,9 @@ class GpuSearchGraph(nn.Module):
             scores = (self.exact[candidate] * query.unsqueeze(1)).sum(dim=-1) + self.bias[candidate]
             scores = torch.where(rounded > -torch.inf, scores, -torch.inf)
             # What the sum rests on most is corrected.
-            total = total + ((scores - greatest).exp() - (rounded - greatest).exp()).sum(dim=-1, keepdim=True)
+            # One sum of three: TensorRT's compiler fails on sums of sums here.
+            sums = [(each - greatest).exp().sum(dim=-1, keepdim=True) for each in (scores, rounded)]
+            total = torch.cat([total, sums[0], -sums[1]], dim=-1).sum(dim=-1, keepdim=True)
             scores, place = scores.topk(self.candidates, dim=-1)
             candidate = candidate.gather(1, place)
         normaliser = greatest + total.clamp(min=1e-30).log()
@@ -240,6 +242,7 @@ class GpuRankGraph(nn.Module):
     """
 
     table: Tensor
+    recency: Tensor
 
     def __init__(
         self, ranker: Ranker, precision: Precision = "fp32", *, pairs_up_to: int = PAIRS_UP_TO
@@ -270,8 +273,10 @@ class GpuRankGraph(nn.Module):
         places, width = candidate.shape[1], self.width
         evidence = self.evidence(history, candidate, retrieval_score)
         past = self.table[history.long()]
-        vectors, query = self.table[:, : 2 * width][candidate.long()].split(width, dim=-1)
-        attended = self._attended(query, past[..., 2 * width : 4 * width], history != 0)
+        chosen = self.table[:, : 2 * width][candidate.long()]
+        vectors, query = chosen[..., :width], chosen[..., width:]
+        key, value = past[..., 2 * width : 3 * width], past[..., 3 * width : 4 * width]
+        attended = self._attended(query, key, value, history != 0)
         last = past[:, -1:, 4 * width :]
         best = retrieval_score - retrieval_score.amax(dim=1, keepdim=True)
         numbers = torch.stack([retrieval_score / 10, best / 10, evidence], dim=-1).to(self.dtype)
@@ -285,10 +290,9 @@ class GpuRankGraph(nn.Module):
         logits = retrieval_score + self.evidence_weight * evidence + self.shrinkage * correction
         return torch.where(candidate == 0, PADDING_SCORE, logits)
 
-    def _attended(self, query: Tensor, past: Tensor, known: Tensor) -> Tensor:
-        """Attention ``[B, K, d]`` of `query` ``[B, K, d]`` over keys and values, `past` ``[B, L, 2d]``."""
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor, known: Tensor) -> Tensor:
+        """Attention ``[B, K, d]`` of `query` ``[B, K, d]`` over `key` and `value` ``[B, L, d]``."""
         batch, length = known.shape
-        key, value = past.split(self.width, dim=-1)
         preference = torch.where(known[:, None, None], self.recency[None, :, None, -length:], -1e4)
         attended = functional.scaled_dot_product_attention(
             query.reshape(batch, -1, self.heads, self.width // self.heads).transpose(1, 2),
