@@ -111,10 +111,10 @@ class GpuSearchGraph(nn.Module):
             rounded = scores
             scores = (self.exact[candidate] * query.unsqueeze(1)).sum(dim=-1) + self.bias[candidate]
             scores = torch.where(rounded > -torch.inf, scores, -torch.inf)
-            # What the sum rests on most is corrected.
-            # One sum of three: TensorRT's compiler fails on sums of sums here.
-            sums = [(each - greatest).exp().sum(dim=-1, keepdim=True) for each in (scores, rounded)]
-            total = torch.cat([total, sums[0], -sums[1]], dim=-1).sum(dim=-1, keepdim=True)
+            # What the sum rests on most is corrected. A product with ones, since TensorRT-RTX 1.7 fails on
+            # a sum of these scores that is added to another sum.
+            change = (scores - greatest).exp() - (rounded - greatest).exp()
+            total = total + change @ torch.ones_like(scores[:1]).T
             scores, place = scores.topk(self.candidates, dim=-1)
             candidate = candidate.gather(1, place)
         normaliser = greatest + total.clamp(min=1e-30).log()
