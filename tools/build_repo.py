@@ -6,12 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
 from python_backend.stores import StoreUnavailable, open_store
 from tools.checks import CheckFailed
-from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_config
+from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_config, require_teacher
+from tools.config.gpu import Profile
 from tools.data.fill import fill
 from tools.data.problems import DataProblems
 from tools.data.store import holds_user
@@ -26,6 +28,7 @@ examples:
   python tools/build_repo.py --config mine.toml --check        # only look at the data
   python tools/build_repo.py --config mine.toml --validate     # measure on validation items
   python tools/build_repo.py --config mine.toml --seed 2
+  python tools/build_repo.py --config mine.toml --profile gpu  # for TensorRT, too
   python tools/build_repo.py --config mine.toml --feedback     # learn from logged events, too
   python tools/build_repo.py --config mine.toml --refresh      # go on from the active release
   python tools/build_repo.py --config mine.toml --refresh --watch --events 1000 --activate localhost:8001
@@ -49,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config)
         changes = {"seed": options.seed, "output": options.output}
         config = config.model_copy(update={key: value for key, value in changes.items() if value is not None})
+        profiles = tuple(dict.fromkeys((*config.profiles, *options.profile)))
+        config = config.model_copy(update={"profiles": profiles})
+        if not options.refresh:  # which goes on from a release, without a teacher
+            require_teacher(config)
         if options.check:
             return _check(config)
         if options.validate:
@@ -239,6 +246,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
     parser.add_argument("--seed", type=_seed, metavar="N", help="instead of the file's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the file's")
+    parser.add_argument(
+        "--profile",
+        action="append",
+        choices=get_args(Profile),
+        default=[],
+        help="write what this profile serves from, too, besides the file's profiles; may be repeated",
+    )
     parser.add_argument("--force", action="store_true", help="build even if this very release is there")
     parser.add_argument(
         "--feedback", action="store_true", help="learn also from the events that were logged while serving"

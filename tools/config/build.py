@@ -15,6 +15,7 @@ from tritonrec_client.contract import Sizes
 from python_backend.features import FeatureField, Kind
 from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
+from tools.config.gpu import GpuConfig, Profile
 from tools.config.training import RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.data.problems import shown
 
@@ -201,6 +202,8 @@ class BuildConfig(Section):
     """Where every random choice starts: ties in time, training, negatives."""
     output: Path = Path("build")
     """The folder that releases are written into."""
+    profiles: tuple[Profile, ...] = ()
+    """What releases can be served in besides the profiles that need no GPU."""
     data: DataConfig
     contract: ContractConfig = ContractConfig()
     store: StoreConfig = StoreConfig()
@@ -211,6 +214,7 @@ class BuildConfig(Section):
     feedback: FeedbackConfig = Field(default_factory=lambda: FeedbackConfig.model_validate({}))
     refresh: RefreshConfig = Field(default_factory=lambda: RefreshConfig.model_validate({}))
     privacy: PrivacyConfig = Field(default_factory=lambda: PrivacyConfig.model_validate({}))
+    gpu: GpuConfig = Field(default_factory=lambda: GpuConfig.model_validate({}))
 
     @property
     def sizes(self) -> Sizes:

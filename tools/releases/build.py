@@ -31,6 +31,7 @@ from tools.releases.manifest import (
     read_manifest,
     write_manifest,
 )
+from tools.releases.profiles import write_profiles
 from tools.releases.trial import stage_lists, try_out
 from tools.training.checkpoint import Checkpoint
 from tools.training.cold_start import warm_up_items
@@ -49,7 +50,8 @@ TRAINED_ON = (
 )
 
 BUILDING = [
-    ROOT / "tools" / room for room in ("config", "data", "evaluation", "releases", "serving", "training")
+    ROOT / "tools" / room
+    for room in ("config", "data", "evaluation", "plans", "releases", "serving", "training")
 ]
 """The rooms of tools/ that decide what is built; serving it or showing it off does not."""
 
@@ -99,7 +101,10 @@ def build_release(
                 sizes=config.sizes,
             )
             name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
-            manifest = manifest_of(name, config, gathered, fingerprint, refreshed)
+            manifest = manifest_of(name, config, gathered, fingerprint, refreshed) | profiles
+            profiles = write_profiles(
+                draft, config, features=features, retriever=models.retriever, ranker=models.ranker
+            )
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
             fitting = meanwhile.submit(
