@@ -16,7 +16,7 @@ from python_backend.features import FeatureField, Kind
 from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
-from tools.config.training import RankConfig, RerankConfig, RetrieveConfig, Section
+from tools.config.training import DistributedConfig, RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.data.problems import shown
 
 STORE = "TRITONREC_STORE"
@@ -210,6 +210,7 @@ class BuildConfig(Section):
     retrieve: RetrieveConfig = Field(default_factory=lambda: RetrieveConfig.model_validate({}))
     rank: RankConfig = Field(default_factory=lambda: RankConfig.model_validate({}))
     rerank: RerankConfig = Field(default_factory=lambda: RerankConfig.model_validate({}))
+    distributed: DistributedConfig = Field(default_factory=lambda: DistributedConfig.model_validate({}))
     gates: GatesConfig = Field(default_factory=lambda: GatesConfig.model_validate({}))
     feedback: FeedbackConfig = Field(default_factory=lambda: FeedbackConfig.model_validate({}))
     refresh: RefreshConfig = Field(default_factory=lambda: RefreshConfig.model_validate({}))
@@ -239,6 +240,18 @@ def load_config(path: str | Path) -> BuildConfig:
         return BuildConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError([f"{path}: {_describe(dict(problem))}" for problem in error.errors()]) from error
+
+
+def require_teacher(config: BuildConfig) -> None:
+    """Raise ConfigError where `config` names a teacher that is not there, before any work is done for it."""
+    distil = config.retrieve.distil
+    if distil is not None and not distil.teacher.is_file():
+        raise ConfigError(
+            [
+                f"retrieve.distil.teacher: found '{distil.teacher}', which is no file; allowed: a model.pt that"
+                " tools/train_large.py wrote"
+            ]
+        )
 
 
 def _describe(error: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -24,6 +25,36 @@ class TrainingConfig(Section):
     dropout: float = Field(0.2, ge=0, lt=1)
 
 
+class DistilConfig(Section):
+    """[retrieve.distil]: learning from a larger model, too; tools/train_large.py trains one."""
+
+    teacher: Path = Field(description="the model.pt of a large model; relative to the working directory")
+    weight: float = Field(0.5, gt=0, le=1, description="of the teacher's word; the rest is what came next")
+    temperature: float = Field(
+        2.0, ge=0.1, le=100, description="what logits are divided by: above 1, unlikely items count for more"
+    )
+
+
+class DistributedConfig(Section):
+    """[distributed]: how tools/train_large.py uses its processes.
+
+    But for `clip`, what is trained is the same up to rounding.
+    """
+
+    accumulate: int = Field(
+        1, ge=1, le=4096, description="parts of its share of a batch that a process takes one after another"
+    )
+    clip: float = Field(1.0, gt=0, description="the norm that a step's gradients are clipped to")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="of products of matrices; auto: bf16 on CUDA, float32 elsewhere"
+    )
+    recompute: bool = Field(
+        True, description="compute the inside of blocks again for the gradients instead of keeping it"
+    )
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    log_every: int = Field(20, ge=1, description="steps between lines of the log")
+
+
 class RetrieveConfig(TrainingConfig):
     """[retrieve]: the query tower, its item vectors and its training."""
 
@@ -38,6 +69,8 @@ class RetrieveConfig(TrainingConfig):
     feature_dropout: float = Field(
         0.1, ge=0, le=1, description="share of training users whose features are hidden, as of unknown ones"
     )
+
+    distil: DistilConfig | None = None
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> RetrieveConfig:

@@ -38,6 +38,7 @@ from tools.training.cold_start import warm_up_items
 from tools.training.features import Features
 from tools.training.models import train_models
 from tools.training.refresh import refresh_models
+from tools.training.teacher import teacher_of
 
 REFRESHED = (
     "Trained on from release {release} with {fresh:,} events that were logged since, all but the newest of"
@@ -77,7 +78,8 @@ def build_release(
     split = leave_one_out(interactions)
     if refreshed is None:
         features = Features.of(dataset, config)
-        models = train_models(config, split.train_and_validation, features, steps.step)
+        teacher = teacher_of(config, dataset, held_out=1)
+        models = train_models(config, split.train_and_validation, features, steps.step, teacher=teacher)
     else:
         features = refreshed.features(dataset, config)
         models = refresh_models(
@@ -169,13 +171,16 @@ def fingerprint_of(config: BuildConfig, *more: str) -> str:
     """
     tables = (config.data.events, config.data.items, config.data.users)
     data = [file_hash(table.path) for table in tables if table is not None and table.path.is_file()]
+    teacher = config.retrieve.distil
+    if teacher is not None and teacher.teacher.is_file():
+        data.append(file_hash(teacher.teacher))
     code = [
         f"{path.relative_to(ROOT)} {file_hash(path)}"
         for folder in (*BUILDING, ROOT / "model_repository", *CODE.values())
         for path in sorted(folder.rglob("*"))
         if path.suffix in {".py", ".pbtxt", ".jinja"}
     ]
-    settings = config.model_dump_json(exclude={"output", "store", "gates"})
+    settings = config.model_dump_json(exclude={"output", "store", "gates", "distributed"})
     return combined_hash([settings, *data, *code, *map(str, library_versions().items()), *more])
 
 
@@ -213,6 +218,12 @@ def manifest_of(
         "feedback": None
         if feedback is None
         else {"end": feedback.end, "events": len(feedback.fresh), "fresh": int(feedback.fresh.sum())},
+        "teacher": None
+        if refreshed or config.retrieve.distil is None
+        else {
+            "path": str(config.retrieve.distil.teacher),
+            "hash": file_hash(config.retrieve.distil.teacher),
+        },
         "forgotten": len(gathered.forgotten),
         "sizes": config.sizes.to_dict(),
         "contract": {
@@ -222,7 +233,7 @@ def manifest_of(
             }
             for model in MODELS.values()
         },
-        "config": config.model_dump(mode="json", exclude={"output", "store", "gates"}),
+        "config": config.model_dump(mode="json", exclude={"output", "store", "gates", "distributed"}),
         "gates": config.gates.model_dump(mode="json"),
         "data": {
             "users": interactions.n_users,

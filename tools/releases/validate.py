@@ -14,21 +14,24 @@ from tools.training.features import Features
 from tools.training.models import train_models
 from tools.training.rank_training import rank_logits, target_places
 from tools.training.retriever import HeldOut
+from tools.training.teacher import teacher_of
 
 
 def validate(config: BuildConfig, dataset: Dataset, steps: Steps) -> dict[str, float]:
     """Train without each user's last two events, measure on the first of them; the figures by name."""
     features, split = Features.of(dataset, config), leave_one_out(dataset.interactions)
     history, candidates = config.sizes.history, config.sizes.candidates
-    models = train_models(config, split.train, features, steps.step, HeldOut(split.train, split.validation))
+    teacher = teacher_of(config, dataset, held_out=2)
+    held_out = HeldOut(split.train, split.validation)
+    models = train_models(config, split.train, features, steps.step, held_out, teacher)
     asked = np.flatnonzero(split.validation > 0)
     # A validation item is the last but one of its user's events.
     events = dataset.interactions.offsets[1:][asked] - 2
-    held_out = retrieved_examples(
+    examples = retrieved_examples(
         models.retriever, dataset.interactions, features, events, history=history, candidates=candidates
     )
-    retrieved = target_places(held_out.scores, held_out)
-    ranked = target_places(rank_logits(models.ranker, held_out, features), held_out)
+    retrieved = target_places(examples.scores, examples)
+    ranked = target_places(rank_logits(models.ranker, examples, features), examples)
     gain = paired_ratio(ndcg(ranked, 10), ndcg(retrieved, 10))
     figures = {
         "retrieve NDCG@10": float(ndcg(retrieved, 10).mean()),

@@ -19,7 +19,8 @@ from tools.config.training import RankConfig, RetrieveConfig
 from tools.data.interactions import Interactions
 from tools.training.features import Features
 from tools.training.item_search import INDEX_FROM, search_of
-from tools.training.retriever import HeldOut, Progress, Retriever, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import HeldOut, Progress, Retriever
 from tools.training.windows import histories_before
 
 

@@ -91,10 +91,7 @@ class Checkpoint:
 
     def rows_of(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where each of `item_ids` stands in this catalogue; 0 for an item that it does not have."""
-        order = np.argsort(self.item_ids)
-        places = np.minimum(np.searchsorted(self.item_ids, item_ids, sorter=order), len(order) - 1)
-        rows = order[places]
-        return np.where((self.item_ids[rows] == item_ids) & (item_ids >= 0), rows, 0)
+        return rows_by_id(item_ids, self.item_ids)
 
     def load_retriever(self, model: Retriever, item_ids: NDArray[np.int64]) -> None:
         """Give `model`, whose items are `item_ids`, the retriever's weights; new items keep theirs."""
@@ -125,6 +122,14 @@ class Checkpoint:
                 ]
             )
         model.load_state_dict(state)
+
+
+def rows_by_id(wanted: NDArray[np.int64], item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of `wanted` stands in the catalogue `item_ids`; 0 for an item that it does not have."""
+    order = np.argsort(item_ids)
+    places = np.minimum(np.searchsorted(item_ids, wanted, sorter=order), len(order) - 1)
+    rows = order[places]
+    return np.where((item_ids[rows] == wanted) & (wanted >= 0), rows, 0)
 
 
 def _listed(fields: Sequence[tuple[str, str]]) -> str:

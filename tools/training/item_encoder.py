@@ -71,7 +71,8 @@ class ItemEncoder(nn.Module):
         """Vectors of `items` (any shape of indices), or of the whole catalogue ``[I + 1, width]``."""
         if items is None:
             # Looked up, not taken as it is: the lookup keeps gradients away from row 0.
-            return self.identity(torch.arange(len(self.codes))) + self.features(self.codes)
+            every = torch.arange(len(self.codes), device=self.codes.device)
+            return self.identity(every) + self.features(self.codes)
         return self.identity(items) + self.features(self.codes[items])
 
     def table(self, *items: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -82,7 +83,8 @@ class ItemEncoder(nn.Module):
         """
         if len(self.codes) <= sum(part.numel() for part in items):
             return self(), [part.long() for part in items]
-        flat = torch.cat([torch.zeros(1, dtype=torch.long), *(part.reshape(-1).long() for part in items)])
+        padding = torch.zeros(1, dtype=torch.long, device=self.codes.device)
+        flat = torch.cat([padding, *(part.reshape(-1).long() for part in items)])
         unique, rows = torch.unique(flat, return_inverse=True)
         parts = rows[1:].split([part.numel() for part in items])
         return self(unique), [part.reshape(whole.shape) for part, whole in zip(parts, items, strict=True)]

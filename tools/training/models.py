@@ -19,7 +19,9 @@ from tools.training.evidence import Evidence, Neighbours
 from tools.training.features import Features
 from tools.training.rank_training import train_ranker
 from tools.training.ranker import Ranker
-from tools.training.retriever import HeldOut, Progress, Retriever, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import HeldOut, Progress, Retriever
+from tools.training.teacher import Teacher
 
 Curve = list[dict[str, float]]
 Step = Callable[[str], AbstractContextManager[Progress]]
@@ -41,13 +43,15 @@ def train_models(
     features: Features,
     step: Step,
     validation: HeldOut | None = None,
+    teacher: Teacher | None = None,
 ) -> Models:
     """Train the retriever and the ranker on every event of `interactions`.
 
     The ranker does not need the retriever but one of older events, so the two are trained at the same time:
     the retriever in a process of its own, each with half of the cores. That is faster than one after the
     other with all cores, and far less disturbed by whatever else the machine does. `validation` is only
-    measured, by the retriever.
+    measured, by the retriever. That one also learns from the `teacher`; the retriever of older events does
+    not, since the teacher knows the answers that it must not have seen.
     """
     history, seed = config.sizes.history, config.seed
     # A fresh interpreter: a forked one would inherit the threads' locks but not the threads.
@@ -60,6 +64,7 @@ def train_models(
             config.retrieve,
             history=history,
             seed=seed,
+            teacher=teacher,
             validation=validation,
         )
         with step("training a retriever of older events") as update:

@@ -21,7 +21,8 @@ from tools.training.features import Features
 from tools.training.models import Curve, Models, Step
 from tools.training.rank_training import train_ranker
 from tools.training.ranker import Ranker
-from tools.training.retriever import Retriever, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import Retriever
 
 
 def refresh_models(

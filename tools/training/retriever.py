@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,12 +14,11 @@ from torch import Tensor, nn
 
 from tools.config.training import RetrieveConfig
 from tools.data.interactions import Interactions
-from tools.evaluation.metrics import ndcg, recall
 from tools.training.features import Features
 from tools.training.item_encoder import FeatureEmbedding, ItemEncoder
-from tools.training.optimisation import Optimisation
+from tools.training.lesson import Lesson
 from tools.training.query_tower import QueryTower
-from tools.training.windows import cut_windows, last_histories, shuffle_ties
+from tools.training.windows import last_histories
 
 
 class Retriever(nn.Module):
@@ -53,82 +53,25 @@ Progress = Callable[[int, int, str], None]
 """Called with (epochs done, epochs in all, what to say)."""
 
 
-def train_retriever(
-    interactions: Interactions,
-    features: Features,
-    config: RetrieveConfig,
-    *,
-    history: int,
-    seed: int,
-    start: Retriever | None = None,
-    validation: HeldOut | None = None,
-    progress: Progress = lambda done, total, text: None,
-) -> tuple[Retriever, list[dict[str, float]]]:
-    """Train on every event of `interactions`; return the model and a row per epoch for the curves.
+class Loss(Protocol):
+    """What training goes down along, a mean over targets.
 
-    Training begins with a new model, or goes on with `start`, which is changed. `validation` is only
-    measured, every fifth epoch and at the end; without any target it is left out.
+    `users` are feature codes ``[B, F]``, `histories` and `targets` item indices ``[B, L]`` (0: none).
     """
-    if validation is not None and not validation.targets.any():
-        validation = None
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    model = start or Retriever(config, features, history)
-    loss_of = _choose_loss(interactions, config)
-    steps = sum(1 for _ in _batches(interactions, config, history, np.random.default_rng(seed)))
-    optimisation = Optimisation(
-        model.parameters(),
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        steps=steps * config.epochs,
-    )
-    curve = []
-    for epoch in range(1, config.epochs + 1):
-        model.train()
-        losses = []
-        for users, histories, targets in _batches(
-            shuffle_ties(interactions, random), config, history, random
-        ):
-            codes = features.users[users]
-            codes = np.where(random.random((len(users), 1)) < config.feature_dropout, 0, codes)
-            users_now, history_now, wanted = map(torch.from_numpy, (codes, histories, targets))
-            losses.append(optimisation.step(loss_of(model, users_now, history_now, wanted, random)))
-        row = {"epoch": float(epoch), "loss": float(np.mean(losses))}
-        if validation is not None and (epoch % 5 == 0 or epoch == config.epochs):
-            ranks = target_ranks(model, validation, features, history)
-            row["validation_ndcg_10"] = float(ndcg(ranks, 10).mean())
-            row["validation_recall_500"] = float(recall(ranks, 500).mean())
-        curve.append(row)
-        progress(
-            epoch,
-            config.epochs,
-            "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key != "epoch"),
-        )
-    model.eval()
-    return model, curve
+
+    def __call__(
+        self,
+        model: Retriever,
+        users: Tensor,
+        histories: Tensor,
+        targets: Tensor,
+        random: np.random.Generator,
+        lesson: Lesson | None = None,
+    ) -> Tensor: ...
 
 
-def _batches(
-    interactions: Interactions, config: RetrieveConfig, history: int, random: np.random.Generator
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]]:
-    """Batches of windows (users, histories, targets); rows of like length together, cut to the longest."""
-    windows = cut_windows(interactions, history, random)
-    # What must be kept of a row from the right: its history and the position before its first item.
-    known = (windows.histories != 0).sum(axis=1)
-    lengths = np.minimum(known + 1, history)
-    order = np.argsort(lengths + random.random(len(lengths)) * history * 0.2)
-    batches = [order[begin : begin + config.batch] for begin in range(0, len(order), config.batch)]
-    for index in random.permutation(len(batches)):
-        rows = batches[index]
-        width = int(lengths[rows].max())
-        yield windows.users[rows], windows.histories[rows, -width:], windows.targets[rows, -width:]
-
-
-Loss = Callable[[Retriever, Tensor, Tensor, Tensor, np.random.Generator], Tensor]
-"""Of a model, user features [B, F], histories [B, L] and targets [B, L] (0: none)."""
-
-
-def _choose_loss(interactions: Interactions, config: RetrieveConfig) -> Loss:
+def choose_loss(interactions: Interactions, config: RetrieveConfig) -> Loss:
+    """The loss that `config` names; `auto` goes by the size of the catalogue."""
     small = interactions.n_items <= config.full_softmax_items
     if config.loss == "full" or (config.loss == "auto" and small):
         return full_softmax
@@ -136,13 +79,23 @@ def _choose_loss(interactions: Interactions, config: RetrieveConfig) -> Loss:
 
 
 def full_softmax(
-    model: Retriever, users: Tensor, histories: Tensor, targets: Tensor, random: np.random.Generator
+    model: Retriever,
+    users: Tensor,
+    histories: Tensor,
+    targets: Tensor,
+    random: np.random.Generator,
+    lesson: Lesson | None = None,
 ) -> Tensor:
     """Cross-entropy of each next item against the whole catalogue."""
     vectors = model.items()
     asked = targets > 0
     queries = model.tower(users, histories, vectors[histories])[asked]
-    return functional.cross_entropy(queries @ vectors[1:].T + model.bias[1:], targets[asked].long() - 1)
+    logits = queries @ vectors[1:].T + model.bias[1:]
+    loss = functional.cross_entropy(logits, targets[asked].long() - 1)
+    if lesson is None:
+        return loss
+    taught = lesson.queries[asked] @ lesson.vectors[1:].T + lesson.bias[1:]
+    return lesson.mix(loss, logits, taught, lesson.unknown[1:])
 
 
 def sampled_softmax(popularity: NDArray[np.int64], negatives: int) -> Loss:
@@ -159,23 +112,51 @@ def sampled_softmax(popularity: NDArray[np.int64], negatives: int) -> Loss:
     log_expected = torch.from_numpy(np.concatenate([[0.0], np.log(share * negatives)]).astype(np.float32))
 
     def loss(
-        model: Retriever, users: Tensor, histories: Tensor, targets: Tensor, random: np.random.Generator
+        model: Retriever,
+        users: Tensor,
+        histories: Tensor,
+        targets: Tensor,
+        random: np.random.Generator,
+        lesson: Lesson | None = None,
     ) -> Tensor:
         drawn = np.searchsorted(cumulative, random.random(negatives) * cumulative[-1]) + 1
         sample = torch.from_numpy(np.minimum(drawn, len(counts)))
+        correction = log_expected[sample].to(users.device)
+        sample = sample.to(users.device)
         asked = targets > 0
         wanted = targets[asked].long()
         vectors, (history_rows, target_rows, sample_rows) = model.items.table(histories, wanted, sample)
         queries = model.tower(users, histories, vectors[history_rows])[asked]
-        positive = (queries * vectors[target_rows]).sum(-1) + model.bias[wanted]
-        negative = queries @ vectors[sample_rows].T + model.bias[sample] - log_expected[sample]
-        # A negative that is the target itself would be pushed both ways.
-        negative = negative.masked_fill(sample == wanted[:, None], -torch.inf)
-        return functional.cross_entropy(
-            torch.cat([positive[:, None], negative], dim=1), torch.zeros_like(wanted)
+        positive, negative = _compared(
+            queries, vectors[target_rows], vectors[sample_rows], model.bias[wanted], model.bias[sample]
         )
+        # A negative that is the target itself would be pushed both ways.
+        itself = sample == wanted[:, None]
+        corrected = (negative - correction).masked_fill(itself, -torch.inf)
+        value = functional.cross_entropy(torch.cat([positive, corrected], dim=1), torch.zeros_like(wanted))
+        if lesson is None:
+            return value
+        taught = _compared(
+            lesson.queries[asked],
+            lesson.vectors[wanted],
+            lesson.vectors[sample],
+            lesson.bias[wanted],
+            lesson.bias[sample],
+        )
+        unknown = torch.cat([lesson.unknown[wanted][:, None], itself | lesson.unknown[sample]], dim=1)
+        # The target is there without having been drawn.
+        expected = torch.cat([correction.new_zeros(1), correction])
+        return lesson.mix(value, torch.cat([positive, negative], 1), torch.cat(taught, 1), unknown, expected)
 
     return loss
+
+
+def _compared(
+    queries: Tensor, targets: Tensor, sample: Tensor, target_bias: Tensor, sample_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits ``[n, 1]`` of each query's own target, and ``[n, k]`` of a sample that all share."""
+    positive = (queries * targets).sum(-1) + target_bias
+    return positive[:, None], queries @ sample.T + sample_bias
 
 
 @torch.no_grad()
@@ -190,12 +171,13 @@ def target_ranks(
     rows = np.flatnonzero(targets > 0)
     for begin in range(0, len(rows), batch):
         users = rows[begin : begin + batch]
-        history_batch = torch.from_numpy(histories[users])
-        queries = model.tower(torch.from_numpy(features.users[users]), history_batch, vectors[history_batch])
+        history_batch = torch.from_numpy(histories[users]).to(vectors.device)
+        asked = torch.from_numpy(features.users[users]).to(vectors.device)
+        queries = model.tower(asked, history_batch, vectors[history_batch])
         scores = queries[:, -1] @ vectors.T + model.bias
         scores[:, 0] = -torch.inf
         for row, user in enumerate(users):
             scores[row, interactions.user(user).astype(np.int64)] = -torch.inf
-        wanted = scores.gather(1, torch.from_numpy(targets[users]).long()[:, None])
-        ranks.append((scores > wanted).sum(dim=1).numpy())
+        wanted = scores.gather(1, torch.from_numpy(targets[users]).long().to(vectors.device)[:, None])
+        ranks.append((scores > wanted).sum(dim=1).cpu().numpy())
     return np.concatenate(ranks) if ranks else np.zeros(0, dtype=np.int64)

@@ -18,11 +18,13 @@ class Windows:
         users: int64 ``[W]``, each window's user row.
         histories: int32 ``[W, L]``, right-aligned item indices, 0 pads the front.
         targets: int32 ``[W, L]``, the item that followed each position; 0 where it is not a target here.
+        stops: int64 ``[W]``, the place among all events behind each window's last target.
     """
 
     users: NDArray[np.int64]
     histories: NDArray[np.int32]
     targets: NDArray[np.int32]
+    stops: NDArray[np.int64]
 
 
 def shuffle_ties(interactions: Interactions, random: np.random.Generator) -> Interactions:
@@ -62,7 +64,8 @@ def cut_windows(
         alive = alive[begin[alive] < lengths[alive]]
     if not users:
         empty = np.zeros((0, length), dtype=np.int32)
-        return Windows(np.zeros(0, dtype=np.int64), empty, empty)
+        none = np.zeros(0, dtype=np.int64)
+        return Windows(none, empty, empty, none)
     row, start, stop = np.concatenate(users), np.concatenate(begins), np.concatenate(ends)
     # Position j holds the target `stop - length + j`; its newest history item is the one before it.
     position = stop[:, None] - length + np.arange(length)
@@ -74,6 +77,7 @@ def cut_windows(
         row,
         np.where(position >= 1, histories, 0).astype(np.int32),
         np.where(position >= start[:, None], targets, 0).astype(np.int32),
+        interactions.offsets[row] + stop,
     )
 
 

@@ -18,7 +18,8 @@ from tools.training.candidates import (
     retrieved_examples,
 )
 from tools.training.features import Features
-from tools.training.retriever import Retriever, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import Retriever
 from tools.training.windows import histories_before
 
 N_USERS, N_ITEMS, K = 24, 30, 10

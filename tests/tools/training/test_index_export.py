@@ -14,7 +14,8 @@ from python_backend.stages.retrieve import INDEX, QUERY_GRAPH, Retrieve
 from tools.training.export import GraphMismatch, RetrieveGraph, check_answers, made_up_inputs
 from tools.training.index_export import NORMALISER, export_retrieve
 from tools.training.item_search import index_of, search_of
-from tools.training.retriever import Retriever, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import Retriever
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from tools.training.candidates import newest_counts, out_of_fold_examples
 from tools.training.evidence import Neighbours
 from tools.training.models import Models, train_models
 from tools.training.rank_training import train_ranker
-from tools.training.retriever import HeldOut, Progress, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import HeldOut, Progress
 
 N_USERS, N_ITEMS, K, SEED = 16, 20, 8, 3
 RETRIEVE, RANK = retrieve_config(epochs=2, dropout=0.1), rank_config(epochs=2, dropout=0.1, negatives=4)

@@ -18,7 +18,8 @@ from tools.training.features import Features
 from tools.training.models import Models
 from tools.training.ranker import Ranker
 from tools.training.refresh import refresh_models
-from tools.training.retriever import HeldOut, Progress, Retriever, target_ranks, train_retriever
+from tools.training.retrieve_training import train_retriever
+from tools.training.retriever import HeldOut, Progress, Retriever, target_ranks
 
 USERS, ITEMS = 60, 24
 

@@ -9,13 +9,13 @@ from toy import HISTORY, features_of, interactions_of, random_interactions, retr
 
 from tools.data.interactions import Interactions
 from tools.training.features import Features
+from tools.training.retrieve_training import train_retriever
 from tools.training.retriever import (
     HeldOut,
     Retriever,
     full_softmax,
     sampled_softmax,
     target_ranks,
-    train_retriever,
 )
 from tools.training.windows import cut_windows
 
