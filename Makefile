@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test lint chaos bench-retrieval bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
+.PHONY: help setup data build demo serve test test-gpu lint chaos bench-gpu bench-retrieval bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,12 +32,19 @@ lint: ## format, lint and type checks
 test: lint ## all tests; real Triton, real Redis
 	$(PYTHON_VENV) -m pytest
 
+test-gpu: setup ## what needs an NVIDIA GPU (and torch with CUDA); skipped with a reason where there is none
+	@tools/setup.sh test
+	$(PYTHON_VENV) -m pytest -m gpu --timeout 600
+
 chaos: setup ## the slow tests: kill -9 during thousands of writes and during releases' switches
 	@tools/setup.sh test
 	$(PYTHON_VENV) -m pytest -m slow --timeout 1200
 
 bench: build ## p50 of `recommend` against the stages called in process
 	@$(PYTHON_VENV) tools/bench_latency.py
+
+bench-gpu: setup ## the GPU profile: parity, retrieval, ranking, serving (GPU="--json gpu.json"; 10 minutes)
+	@$(PYTHON_VENV) tools/bench_gpu.py $(GPU)
 
 bench-ingest: setup ## 20 million made-up events: seconds and peak memory
 	@$(PYTHON_VENV) tools/bench_ingest.py
