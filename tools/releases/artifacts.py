@@ -20,7 +20,7 @@ from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
 from tools.serving.repository import write_release_models
 from tools.training.checkpoint import write_checkpoint
-from tools.training.export import RankGraph, export_graph
+from tools.training.export import export_rank
 from tools.training.features import Features
 from tools.training.index_export import export_retrieve
 from tools.training.lift import exposure_lift
@@ -61,7 +61,7 @@ def write_artifacts(
     artifacts.mkdir(parents=True)
     write_checkpoint(folder, retriever, ranker)
     export_retrieve(retriever, features, sizes, folder)
-    export_graph(RankGraph(ranker), "rank", features, sizes, artifacts / "rank.onnx")
+    export_rank(ranker, features, sizes, artifacts / "rank.onnx")
     lift = measure_lift(folder, histories, features, rerank, sizes)
     np.savez(
         artifacts / "items.npz",

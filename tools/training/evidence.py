@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -70,21 +71,35 @@ class Evidence(nn.Module):
         self.register_buffer("items", torch.from_numpy(neighbours.items).long(), persistent=False)
         self.register_buffer("weights", torch.from_numpy(neighbours.weights), persistent=False)
 
-    def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
+    def forward(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor:
         """Float ``[B, K]`` with mean 0 and deviation 1 in each row, or all 0.
 
-        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices.
+        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices. With `pairs`, which the
+        method of that name gives, whole rows are added up instead of each weight by itself.
         """
         if not self._speaks:
             # Sums over a large catalogue, which never has evidence, would take longer than all else here.
             return torch.zeros_like(candidates, dtype=self.weights.dtype)
         history = history.long()
-        total = torch.zeros(history.shape[0], self.items.shape[0], device=history.device)
-        total = total.scatter_add(1, self.items[history].flatten(1), self.weights[history].flatten(1))
+        if pairs is None:
+            total = torch.zeros(history.shape[0], self.items.shape[0], device=history.device)
+            total = total.scatter_add(1, self.items[history].flatten(1), self.weights[history].flatten(1))
+        else:
+            total = functional.embedding(history, pairs).sum(dim=1)
         evidence = total.gather(1, candidates.long())
         centred = evidence - evidence.mean(dim=1, keepdim=True)
         deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
         return centred / (deviation + 1e-6)
+
+    def pairs(self, rows: int) -> Tensor | None:
+        """The weight of each item for each other, float ``[I + 1, I + 1]``.
+
+        None where there are more than `rows` of them, or there is no evidence.
+        """
+        if not self._speaks or len(self.items) > rows:
+            return None
+        table = torch.zeros(len(self.items), len(self.items))
+        return table.scatter_add(1, self.items, self.weights)
 
     def leave_out(self, unmet: NDArray[np.bool_]) -> None:
         """Let `completed` fill in for the items in `unmet`, bool ``[I + 1]``, which nobody has met."""
