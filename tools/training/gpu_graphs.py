@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tritonrec_client.contract import Sizes
 
 from python_backend.item_index import PADDING_SCORE
-from tools.training.evidence import Evidence
+from tools.training.evidence import Evidence, Neighbours
 from tools.training.query_tower import QueryTower
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
@@ -180,8 +180,10 @@ class GpuEvidence(nn.Module):
     def __init__(self, evidence: Evidence, pairs_up_to: int = PAIRS_UP_TO) -> None:
         """Raises ValueError where a row of neighbours names an item twice."""
         super().__init__()
-        self.evidence = copy.deepcopy(evidence)  # for what it does once evidence is there
         items, weights = evidence.items, evidence.weights
+        # For what it does once evidence is there, which needs no neighbours.
+        self.evidence = Evidence(Neighbours.none(len(items) - 1))
+        self.evidence.unmet = evidence.unmet
         self.rows = len(items)
         self.speaks = bool(weights.any())
         if not self.speaks:
