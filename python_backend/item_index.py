@@ -15,6 +15,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+INDEX = "retrieve_index"
+"""The folder among a release's artifacts that its index is in, if it has one."""
+
 CODE_LIMIT = 127
 """Codes are from −127 to 127; −128 would have no opposite."""
 

@@ -7,12 +7,9 @@ from typing import Self
 
 from python_backend.exact_search import ExactSearch
 from python_backend.graph import Graph, GraphStage, threads_of
-from python_backend.item_index import ItemIndex
+from python_backend.item_index import INDEX, ItemIndex
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays
-
-INDEX = "retrieve_index"
-"""The folder among a release's artifacts that its index is in, if it has one."""
 
 QUERY_GRAPH = "retrieve_query.onnx"
 

@@ -64,7 +64,7 @@ class Clock:
         """
         if not self.card.is_gpu:
             return work, False
-        stream = torch.cuda.Stream(self.card.device)
+        stream = torch.cuda.Stream(self.card.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self.card.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tritonrec_client.contract import CANDIDATE, MODELS, RETRIEVAL_SCORE, Sizes, release_tensor
 
-from python_backend.graph import Graph
 from tools.checks import CheckFailed
 from tools.training.candidates import PADDING_SCORE
 from tools.training.features import Features
 from tools.training.folded_ranker import FoldedRankGraph
-from tools.training.graph_files import write_graph
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
+
+if TYPE_CHECKING:
+    from python_backend.graph import Graph
 
 
 class RetrieveGraph(nn.Module):
@@ -102,6 +103,8 @@ def export_graph(
     where ONNX Runtime and PyTorch's `reference`, by default `graph` itself, differ by more than 1e-4 on
     made-up requests, or in more than 2 % of the candidates.
     """
+    from python_backend.graph import Graph
+
     outputs = [tensor.name for tensor in MODELS[stage].outputs if tensor != release_tensor(stage)]
     write_onnx(graph, made_up_inputs(stage, features, sizes, rows=3), outputs, path)
     for rows in (1, 5):
@@ -112,6 +115,9 @@ def write_onnx(
     graph: nn.Module, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], path: Path
 ) -> None:
     """Write `graph` to `path` with a dynamic batch, traced with the example `inputs`, by name."""
+    # What only PyTorch computes needs neither ONNX nor its runtime.
+    from tools.training.graph_files import write_graph
+
     graph.eval()
     batch = torch.export.Dim("batch", min=1, max=4096)
     # It warns that torchvision is missing, which nothing here needs.

@@ -10,8 +10,9 @@ from tritonrec_client.contract import MODELS, Sizes
 
 from python_backend.exact_search import MissingLibrary
 from python_backend.graph import Graph
+from python_backend.item_index import INDEX
 from python_backend.release import Release
-from python_backend.stages.retrieve import INDEX, QUERY_GRAPH, Retrieve
+from python_backend.stages.retrieve import QUERY_GRAPH, Retrieve
 from tools.checks import CheckFailed
 from tools.training.export import (
     RetrieveGraph,

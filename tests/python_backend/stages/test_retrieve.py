@@ -7,9 +7,9 @@ import pytest
 from onnx_graphs import write_query
 from tritonrec_client.contract import Sizes
 
-from python_backend.item_index import ItemIndex
+from python_backend.item_index import INDEX, ItemIndex
 from python_backend.release import Release
-from python_backend.stages.retrieve import INDEX, QUERY_GRAPH, Retrieve
+from python_backend.stages.retrieve import QUERY_GRAPH, Retrieve
 
 SIZES = Sizes(candidates=5, results=2, history=3, seen=4)
 

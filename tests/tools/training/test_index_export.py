@@ -8,9 +8,9 @@ import torch
 from test_export import FEATURES, N_ITEMS, SIZES, moved_from_its_start
 from toy import features_of, random_interactions, retrieve_config
 
-from python_backend.item_index import ItemIndex
+from python_backend.item_index import INDEX, ItemIndex
 from python_backend.release import Release
-from python_backend.stages.retrieve import INDEX, QUERY_GRAPH, Retrieve
+from python_backend.stages.retrieve import QUERY_GRAPH, Retrieve
 from tools.training.export import GraphMismatch, RetrieveGraph, check_answers, made_up_inputs
 from tools.training.index_export import NORMALISER, export_retrieve
 from tools.training.item_search import index_of, search_of
