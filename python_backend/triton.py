@@ -37,6 +37,8 @@ class StageModel:
     def __init__(self, name: str, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         options = {key: value["string_value"] for key, value in config["parameters"].items()}
+        if args.get("model_instance_kind") == "GPU" and options.get("device") == "cuda":
+            options["device"] = f"cuda:{args['model_instance_device_id']}"
         # The stub imports numpy before our code, so environment variables no longer reach its BLAS.
         threadpool_limits(int(options["threads"]))
         release = Release.open(Path(options["release_dir"]))
