@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from python_backend.release import Release
-from python_backend.stores import StoreUnavailable, open_store
+from python_backend.stores import StoreUnavailable, open_event_log, open_store
 from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, load_config
 from tools.data.fetch import FetchError, fetch_missing
@@ -35,6 +36,7 @@ configuration or the data need a change
 """
 OK, FAILED, BAD_INPUT = 0, 1, 2
 STORE_PATIENCE = 10.0
+LOOK_AGAIN = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = None
         if options.config is not None:
             config = load_config(options.config).model_copy(update={"output": options.build})
+            _await_store(config.store.url, options.wait, console)
         if options.source is not None:
             release = _import(options.source, options.release, options.build, console)
         else:
@@ -66,6 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, BAD_INPUT)
     except (CheckFailed, FetchError, NoReleaseError, StoreUnavailable, OSError, ValueError) as error:
         return _complain(error, FAILED)
+
+
+def _await_store(url: str, patience: float, console: Console) -> None:
+    """Return when the store answers: who is applied together starts in any order. Raises StoreUnavailable."""
+    end = time.monotonic() + patience
+    told = False
+    while True:
+        try:
+            with open_event_log(url, timeout=STORE_PATIENCE) as log:
+                log.end()
+            return
+        except StoreUnavailable as error:
+            if time.monotonic() >= end:
+                raise
+            if not told:
+                console.print(f"{error}; waiting for it", markup=False)
+                told = True
+        time.sleep(LOOK_AGAIN)
 
 
 def _import(source: Path, name: str, build: Path, console: Console) -> Release:
@@ -122,6 +143,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="what to build the first release from, where nothing is to be copied; and whom the store holds",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=900.0,
+        metavar="SECONDS",
+        help="for the feature store to answer, where there is a configuration (default: 900)",
     )
     return parser
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from tools.config.build import ConfigError
 from tools.config.pod import PodSettings
+from tools.config.tuning import Tuning, describe_tuning, load_tuning
 from tools.releases.folder import NoReleaseError
 from tools.serving.pod import Drain, arguments_of, channel_of
+from tools.serving.process_ids import TooManyContainers, take_room
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.served import open_release
 from tools.serving.server import SHARED_MEMORY, Ports, TritonServer
@@ -24,6 +26,7 @@ OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
 PATIENCE = 480.0
 """Seconds until the server must be ready: what the pod's startup probe grants."""
 
+LMDB = "lmdb://"
 SHARED = "shared-memory"
 """The file that notes what the names of the server's shared memory begin with."""
 
@@ -42,12 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    server = None
+    server = room = None
     try:
         settings = PodSettings.from_environment()
         _tidy(options.run)
         release = options.release_file.read_text(encoding="utf-8").strip()
         _write_repository(options.build.resolve(), release, options.run / "served", settings)
+        if settings.store.startswith(LMDB):
+            room = take_room(Path(settings.store.removeprefix(LMDB).partition("?")[0]))
         server = _server(options.run.resolve(), settings)
         (options.run / SHARED).write_text(server.shared_memory, encoding="utf-8")
         server.start()
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(server.wait(), SERVER_TROUBLE)
     except (ConfigError, NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
         return _complain(error, BAD_USAGE)
-    except ServerUnavailableError as error:
+    except (OSError, ServerUnavailableError, TooManyContainers) as error:
         return _complain(error, SERVER_TROUBLE)
     except KeyboardInterrupt:
         print("stopping", flush=True)
@@ -68,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.run / "triton.pid").unlink(missing_ok=True)
         if server is not None:
             server.stop()
+        if room is not None:
+            room.close()
 
 
 def _tidy(run: Path) -> None:
@@ -84,8 +91,18 @@ def _write_repository(build: Path, release: str, served: Path, settings: PodSett
     if settings.rules is not None:
         overrides["rules_file"] = str(settings.rules.resolve(strict=True))
     found = open_release(build, release)
-    write_served_repository([found.path], found.name, served, overrides=overrides)
+    tuning = _tuning(settings.tuning)
+    write_served_repository([found.path], found.name, served, overrides=overrides, tuning=tuning)
     print(f"starting Triton with release {release}, users from {settings.store}", flush=True)
+
+
+def _tuning(path: Path | None) -> Tuning:
+    """How the models are to be run; empty is as their release says. Raises ConfigError."""
+    if path is None or not path.is_file():
+        return {}
+    tuning = load_tuning(path)
+    print(f"tuned by {path}: {describe_tuning(tuning) or 'nothing'}", flush=True)
+    return tuning
 
 
 def _server(folder: Path, settings: PodSettings) -> TritonServer:

@@ -45,7 +45,7 @@ def rendered(overlay: str, components: tuple[str, ...] = (), more: str = "{}") -
 
     `more` is what else that kustomization says, as JSON.
     """
-    if not components:
+    if not components and more == "{}":
         return _build(K8S / "overlays" / overlay if overlay else K8S)
     with tempfile.TemporaryDirectory() as temporary:
         # Not a symbolic link's path: kustomize resolves relative ones from where a folder really is.

@@ -1,6 +1,7 @@
 """The containers of a rendered pod as plain processes: their own commands, environment, probes and hooks.
 
-Paths of volumes and of the image are mapped into a folder of the test; nothing else is changed.
+Paths of volumes and of the image are mapped into a folder of the test; nothing else is changed. Whoever ends
+by itself must have stayed below its memory limit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifests import ROOT, Json, the
+from manifests import ROOT, Json, quantity, the
+
+from tools.memory import descendants, proportional_bytes
 
 IMAGE_ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{ROOT / 'clients'}", "PYTHONUNBUFFERED": "1"}
 """What the Dockerfile sets."""
@@ -44,7 +47,7 @@ class Pod:
         for volume in self.template["spec"].get("volumes", []):
             place = self.folder / volume["name"]
             place.mkdir(exist_ok=True)
-            if "configMap" in volume:
+            if "configMap" in volume and not self._left_out(volume):
                 for name, text in the(self.objects, "ConfigMap", volume["configMap"]["name"])["data"].items():
                     (place / name).write_text(self.mapped(text))
         for each in self.containers.values():
@@ -58,6 +61,12 @@ class Pod:
             for path in (self.folder / volume["name"]).glob("*") if "configMap" in volume else ():
                 path.write_text(self.mapped(path.read_text()))
 
+    def _left_out(self, volume: Json) -> bool:
+        """Whether a volume is of a ConfigMap that need not be there, and is not."""
+        config = volume["configMap"]
+        there = {each["metadata"]["name"] for each in self.objects if each["kind"] == "ConfigMap"}
+        return bool(config.get("optional")) and config["name"] not in there
+
     @property
     def containers(self) -> dict[str, Json]:
         spec = self.template["spec"]
@@ -66,7 +75,8 @@ class Pod:
     def mapped(self, text: str) -> str:
         """`text` with paths and addresses of the cluster as those of this machine."""
         for path in sorted(self._paths, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?=[/\s'\"]|$)", self._paths[path], text)
+            whole = rf"(?:(?<=://)|(?<![\w/.-])){re.escape(path)}(?=[/\s'\"]|$)"
+            text = re.sub(whole, self._paths[path], text)
         for name, address in self.addresses.items():
             text = text.replace(name, address)
         return text
@@ -89,6 +99,8 @@ class Pod:
         source = variable["valueFrom"]
         if "secretKeyRef" in source:
             return self.secrets[source["secretKeyRef"]["name"]][source["secretKeyRef"]["key"]]
+        if source["fieldRef"]["fieldPath"] == "metadata.namespace":
+            return str(next(each["metadata"]["name"] for each in self.objects if each["kind"] == "Namespace"))
         name = re.fullmatch(r"metadata\.annotations\['(.+)'\]", source["fieldRef"]["fieldPath"])
         assert name is not None
         return self.annotations.get(name[1], "")
@@ -106,19 +118,23 @@ class Pod:
             self.mapped(self._expanded(word, defined)) for word in (*each["command"], *each.get("args", []))
         ]
 
-    def initialise(self, container: str, timeout: float = 60.0) -> str:
-        """Run an init container to its end; what it printed."""
-        done = subprocess.run(
-            self.command(container),
-            env=self.environment(container),
-            cwd="/",
-            timeout=timeout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def run(self, container: str, timeout: float = 60.0) -> str:
+        """Run a container that ends by itself, one of a job or one that comes first; what it printed."""
+        with self.running(container) as process:
+            return self.finish(container, process, timeout)
+
+    def finish(self, container: str, process: subprocess.Popen[bytes], timeout: float = 60.0) -> str:
+        """Wait until a container has ended well and within its memory; what it printed."""
+        end = time.monotonic() + timeout
+        most = 0
+        while process.poll() is None and time.monotonic() < end:
+            most = max(most, sum(proportional_bytes(pid) for pid in descendants(process.pid)))
+            time.sleep(0.3)
+        printed = self.log(container)
+        assert process.poll() == 0, printed
+        limit = quantity(self.containers[container]["resources"]["limits"]["memory"])
+        assert most < limit, f"{container} took {most / 2**20:.0f} MiB of {limit / 2**20:.0f}"
+        return printed
 
     @contextmanager
     def running(self, container: str) -> Iterator[subprocess.Popen[bytes]]:

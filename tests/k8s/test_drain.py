@@ -60,7 +60,7 @@ def pages(host: str, port: str) -> int:
 @pytest.mark.server
 def test_a_pod_that_joins_gets_requests_and_one_that_ends_loses_none(new_pod: Callable[..., Pod]) -> None:
     first = new_pod(TRITONREC_GRACE_SECONDS=str(GRACE), TRITONREC_HOST=HOSTS[0])
-    second = new_pod(**{**first.extra, "TRITONREC_HOST": HOSTS[1]})
+    second = new_pod(**{**first.extra, "TRITONREC_HOST": HOSTS[1], "TRITONREC_HTTP_HOST": HOSTS[1]})
     port, metrics = first.extra["TRITONREC_GRPC_PORT"], first.extra["TRITONREC_METRICS_PORT"]
     everybody = [(host, int(port)) for host in HOSTS]
     endpoints = Endpoints(everybody[:1])
@@ -68,7 +68,7 @@ def test_a_pod_that_joins_gets_requests_and_one_that_ends_loses_none(new_pod: Ca
         processes = []
         for pod in (first, second):
             toy_release(pod.folder / "releases", RELEASE)
-            pod.initialise("verify")
+            pod.run("verify")
             processes.append(stack.enter_context(pod.running("triton")))
         for host, process, pod in zip(HOSTS, processes, (first, second), strict=True):
             # A pod's probe asks its own address; here the second has another one.

@@ -53,7 +53,7 @@ def encrypted(new_pod: Callable[..., Pod], component: str) -> Iterator[tuple[Pod
     pod = new_pod(("cpu", (component,)))
     toy_release(pod.folder / "releases", "0123456789ab")
     sign_certificates(pod.folder / "tls")
-    pod.initialise("verify")
+    pod.run("verify")
     with pod.running("triton") as process:
         pod.start("triton", process)
         yield pod, f"127.0.0.1:{pod.extra['TRITONREC_GRPC_PORT']}", pod.folder / "tls"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 import tritonclient.grpc as grpcclient
 from manifests import ROOT, containers, pods, rendered, the
 from pod_process import Pod
+from redis_pod import redis_pod
 from test_alerts import EXPORTED
 from toy_pod import SECRETS, toy_release
 from tritonclient.utils import InferenceServerException
@@ -29,6 +29,7 @@ from python_backend.stores import open_event_log, open_store
 
 FIRST, SECOND = "0123456789ab", "ba9876543210"
 KEY = SECRETS["tritonrec-control"]["key"]
+NASTY = {**SECRETS, "tritonrec-redis": {"password": 'with "quotes", $PATH, \\ and a space'}}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def serving(new_pod: Callable[..., Pod]) -> Iterator[Serving]:
     """A pod that has been through its init containers and its startup probe."""
     pod = new_pod()
     toy_release(pod.folder / "releases", FIRST)
-    pod.initialise("verify")
+    pod.run("verify")
     with pod.running("triton") as process:
         pod.start("triton", process)
         yield Serving(pod, process)
@@ -59,7 +60,7 @@ def test_the_init_container_notes_the_oldest_release(new_pod: Callable[..., Pod]
     pod = new_pod()
     toy_release(pod.folder / "releases", FIRST)
 
-    assert f"release {FIRST}: every file is as it was built" in pod.initialise("verify")
+    assert f"release {FIRST}: every file is as it was built" in pod.run("verify")
     assert (pod.folder / "run" / "release").read_text().strip() == FIRST
 
 
@@ -68,7 +69,7 @@ def test_the_init_container_takes_the_release_that_the_annotation_names(new_pod:
     for name in (FIRST, SECOND):
         toy_release(pod.folder / "releases", name)
     pod.annotations = {"tritonrec/release": SECOND}
-    pod.initialise("verify")
+    pod.run("verify")
 
     assert (pod.folder / "run" / "release").read_text().strip() == SECOND
 
@@ -79,7 +80,7 @@ def test_a_release_that_was_changed_is_not_served(new_pod: Callable[..., Pod]) -
     (path / "code" / "python_backend" / "rules.py").write_text("tampered with")
 
     with pytest.raises(AssertionError, match=r"python_backend/rules.py: was changed"):
-        pod.initialise("verify")
+        pod.run("verify")
     assert not (pod.folder / "run" / "release").exists()
 
 
@@ -149,7 +150,7 @@ def test_traces_of_requests_arrive_at_the_collector(new_pod: Callable[..., Pod])
         url = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
         pod = new_pod(("cpu", ("tracing",)), TRITONREC_TRACE_URL=url, TRITONREC_TRACE_RATE="1")
         toy_release(pod.folder / "releases", FIRST)
-        pod.initialise("verify")
+        pod.run("verify")
         with pod.running("triton") as process:
             pod.start("triton", process)
             end = time.monotonic() + 30
@@ -184,7 +185,7 @@ client.load_model("record_event", headers={{"triton-grpc-protocol-tritonrec-key"
 def test_a_dead_stage_takes_the_pod_out_of_service_at_once_and_ends_it(new_pod: Callable[..., Pod]) -> None:
     pod = new_pod(TRITONREC_GRACE_SECONDS="12")  # it waits less for the dead one
     toy_release(pod.folder / "releases", FIRST)
-    pod.initialise("verify")
+    pod.run("verify")
     with pod.running("triton") as process:
         pod.start("triton", process)
         server = int((pod.folder / "run" / "triton.pid").read_text())
@@ -233,51 +234,39 @@ def test_a_probe_is_cheap(serving: Serving) -> None:
 
 
 @pytest.fixture
-def redis_pod(tmp_path: Path) -> Iterator[tuple[Pod, subprocess.Popen[bytes], int]]:
-    """The container of the StatefulSet, on a port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    objects = rendered("cpu")
-    template = the(objects, "StatefulSet", "tritonrec-redis")["spec"]["template"]
-    pod = Pod(objects, template, tmp_path, SECRETS)
-    (tmp_path / "config" / "redis.conf").open("a").write(f"port {port}\nbind 127.0.0.1\n")
-    pod.extra = {"REDISCLI_HOST": "127.0.0.1", "REDIS_PORT": str(port)}
-    # redis-cli has no variable for its port.
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "redis-cli").write_text(f'#!/bin/sh\nexec /usr/bin/redis-cli -p {port} "$@"\n')
-    (tmp_path / "bin" / "redis-cli").chmod(0o755)
-    pod.extra = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+def redis_process(tmp_path: Path) -> Iterator[tuple[Pod, subprocess.Popen[bytes], str]]:
+    """The container of the StatefulSet, and where it listens; its password is a nasty one."""
+    pod, address = redis_pod(rendered("cpu"), tmp_path, NASTY)
     with pod.running("redis") as process:
-        yield pod, process, port
+        yield pod, process, address
 
 
 def test_redis_starts_with_its_password_and_has_on_disk_what_it_answered(
-    redis_pod: tuple[Pod, subprocess.Popen[bytes], int], monkeypatch: pytest.MonkeyPatch
+    redis_process: tuple[Pod, subprocess.Popen[bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pod, process, port = redis_pod
+    pod, process, address = redis_process
     pod.start("redis", process)
     for kind in ("readinessProbe", "livenessProbe"):
         assert pod.passes("redis", kind)
-    url = f"redis://127.0.0.1:{port}/0"
+    url = f"redis://{address}/0"
     with open_store(url, timeout=5) as store, pytest.raises(Exception, match="Authentication required"):
         store.get_many([1])
 
     # As the server's container gets it.
     template = the(pod.objects, "Deployment", "tritonrec")["spec"]["template"]
     server = Pod(
-        pod.objects, template, pod.folder / "server", SECRETS, addresses={"tritonrec-redis:6379": ""}
+        pod.objects, template, pod.folder / "server", NASTY, addresses={"tritonrec-redis:6379": address}
     )
-    for name, value in server.environment("triton").items():
-        if name == "TRITONREC_STORE_PASSWORD":
-            monkeypatch.setenv(name, value)
+    environment = server.environment("triton")
+    assert environment["TRITONREC_STORE"] == url
+    monkeypatch.setenv("TRITONREC_STORE_PASSWORD", environment["TRITONREC_STORE_PASSWORD"])
     with open_store(url, timeout=5) as store:
         assert store.get_many([1]) == [None]
     log = open_event_log(url, timeout=5)
     assert log.record([]) == []
     assert log.end() == ""
     assert any(path.is_file() for path in (pod.folder / "data").rglob("*.aof"))
-    assert SECRETS["tritonrec-redis"]["password"] not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    assert NASTY["tritonrec-redis"]["password"] not in Path(f"/proc/{process.pid}/cmdline").read_text()
 
 
 @pytest.mark.parametrize("overlay", ["gpu", "cpu", "edge"])

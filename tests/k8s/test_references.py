@@ -132,7 +132,7 @@ def test_whoever_is_referred_to_exists(variant: Variant) -> None:
         for volume in pod["spec"].get("volumes", []):
             if claim := volume.get("persistentVolumeClaim"):
                 used.add(f"PersistentVolumeClaim/{claim['claimName']}")
-            if config := volume.get("configMap"):
+            if (config := volume.get("configMap")) and not config.get("optional"):
                 used.add(f"ConfigMap/{config['name']}")
         mounts = Counter(mount["name"] for each in containers(pod) for mount in each.get("volumeMounts", []))
         volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])}

@@ -12,6 +12,7 @@ NO_REDIS = {"edge"}
 COMPONENTS_ON_TOP = (
     "external-redis",
     "gateway",
+    "http",
     "keda",
     "monitoring",
     "mutual-tls",

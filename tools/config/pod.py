@@ -42,7 +42,13 @@ class PodSettings(BaseModel):
     """One of how many requests is traced."""
     rules: Path | None = None
     """The file of blocked and pinned items."""
+    tuning: Path | None = None
+    """The file that says how models are run, as tools/tune.py writes it; where it is not there, they are run
+    as their release says."""
     host: str = "0.0.0.0"
+    http_host: str = "127.0.0.1"
+    """Where HTTP is answered: a connection of Triton's HTTP never comes of age, so that a pod which ends may
+    lose what its clients are about to ask."""
     grpc_port: Port = 8001
     http_port: Port = 8000
     metrics_port: Port = 8002

@@ -53,8 +53,9 @@ def arguments_of(settings: PodSettings) -> list[str]:
         f"--grpc-max-connection-age-grace={drain.exit_timeout * 1000}",
         f"--grpc-restricted-protocol={','.join(RESTRICTED)}:{HEADER}={settings.control_key}",
         f"--http-restricted-api={','.join(RESTRICTED)}:{HEADER}={settings.control_key}",
-        # The last one counts: `TritonServer` says no.
+        # The last one counts: `TritonServer` says no, and listens everywhere alike.
         *(("--allow-gpu-metrics=true",) if settings.gpu_metrics else ()),
+        f"--http-address={settings.http_host}",
         *_tls(settings),
         *_tracing(settings),
     ]
