@@ -294,13 +294,14 @@ class GpuRankGraph(nn.Module):
 
     def _attended(self, query: Tensor, key: Tensor, value: Tensor, known: Tensor) -> Tensor:
         """Attention ``[B, K, d]`` of `query` ``[B, K, d]`` over `key` and `value` ``[B, L, d]``."""
-        batch, length = known.shape
+        (batch, length), places = known.shape, query.shape[1]
         preference = torch.where(known[:, None, None], self.recency[None, :, None, -length:], -1e4)
         attended = functional.scaled_dot_product_attention(
-            query.reshape(batch, -1, self.heads, self.width // self.heads).transpose(1, 2),
+            query.reshape(batch, places, self.heads, self.width // self.heads).transpose(1, 2),
             key.reshape(batch, length, self.heads, -1).transpose(1, 2),
             value.reshape(batch, length, self.heads, -1).transpose(1, 2),
-            attn_mask=preference.to(query.dtype).expand(-1, -1, query.shape[1], -1),
+            attn_mask=preference.to(query.dtype).expand(-1, -1, places, -1),
             scale=1.0,
         )
-        return attended.transpose(1, 2).reshape(batch, -1, self.width)
+        # No size is left to be inferred: torch.export would guard it, and refuse a batch of one.
+        return attended.transpose(1, 2).reshape(batch, places, self.width)
