@@ -102,11 +102,11 @@ def build_release(
                 rerank=config.rerank,
                 sizes=config.sizes,
             )
-            name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
-            manifest = manifest_of(name, config, gathered, fingerprint, refreshed) | profiles
             profiles = write_profiles(
                 draft, config, features=features, retriever=models.retriever, ranker=models.ranker
             )
+            name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
+            manifest = manifest_of(name, config, gathered, fingerprint, refreshed) | profiles
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
             fitting = meanwhile.submit(
