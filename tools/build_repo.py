@@ -105,6 +105,7 @@ def _build(config: BuildConfig, *, force: bool, learn: bool) -> int:
     )
     with steps.step("filling the feature store") as update:
         fill(config, gathered, lambda done, total: update(done, total, "users"))
+    _make_plans(config, release, console)
     _summarise(release, console)
     active = active_release(config.output)
     if active is None or active.name == release.name:
@@ -129,6 +130,7 @@ def _refresh(config: BuildConfig) -> int:
     console = Console(highlight=False)
     release = refresh(config, console)
     if release is not None:
+        _make_plans(config, release, console)
         _summarise(release, console)
         console.print(f"serve it with: {_activation(config, release)}", soft_wrap=True, markup=False)
     return OK
@@ -142,6 +144,14 @@ def _watch(config: BuildConfig, options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped")
     return OK
+
+
+def _make_plans(config: BuildConfig, release: Path, console: Console) -> None:
+    """Make TensorRT's plans of `release` where that can be done here; else say where it will be."""
+    if "gpu" in config.profiles:
+        from tools.plans.building import make_plans_here
+
+        console.print(make_plans_here(config.output, release), soft_wrap=True, markup=False)
 
 
 def _is_filled(config: BuildConfig, release: Path) -> bool:

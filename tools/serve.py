@@ -16,15 +16,19 @@ from pathlib import Path
 
 from python_backend.release import Release
 from tools.config.tuning import TUNING, Tuning, describe_tuning, load_tuning
+from tools.plans.builder import PlanRefused
+from tools.plans.cache import FOLDER as PLANS
+from tools.plans.capability import NoCard
+from tools.plans.library import LibraryMissing
 from tools.releases.folder import LATEST, NoReleaseError, find_release
 from tools.releases.manifest import read_manifest
 from tools.serving.device import CPU, CUDA, DEVICE
 from tools.serving.history import Activation, note_activation
 from tools.serving.lock import Busy, exclusively
-from tools.serving.profiles import require_artifacts
+from tools.serving.profiles import plans_for, require_artifacts
 from tools.serving.repository import RepositoryError, write_served_repository
 from tools.serving.served import ServedRepository, open_release
-from tools.serving.server import GPU_TORCH, LOCAL, STAGED, Ports, TritonServer
+from tools.serving.server import GPU, GPU_TORCH, LOCAL, STAGED, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
 
 OK, SERVER_TROUBLE, BAD_USAGE = 0, 1, 2
@@ -35,6 +39,7 @@ examples:
   python tools/serve.py --release latest
   python tools/serve.py --release 3f9a0c51d2e7 --store redis://localhost:6379/0
   python tools/serve.py --profile staged
+  python tools/serve.py --profile gpu          # with NVIDIA's Triton, and plans from tools/make_plans.py
   python tools/serve.py --profile gpu_torch
   python tools/serve.py --tuning my-machine.toml
   python tools/serve.py --rules rules.toml --grpc-port 9001 --http-port 9000 --metrics-port 9002
@@ -63,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_invitation(server, build, release), flush=True)
         reason = server.wait()
         return _complain(f"{reason}; see {server.log}", SERVER_TROUBLE)
-    except (NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
+    except (NoReleaseError, RepositoryError, NoCard, PlanRefused, ValueError, FileNotFoundError) as error:
         return _complain(error, BAD_USAGE)
-    except (Busy, ServerUnavailableError) as error:
+    except (Busy, LibraryMissing, ServerUnavailableError) as error:
         return _complain(error, SERVER_TROUBLE)
     except KeyboardInterrupt:
         print("stopping", flush=True)
@@ -96,11 +101,18 @@ def _write_repository(build: Path, options: argparse.Namespace) -> Release:
         except NoReleaseError as error:
             print(f"arm {arm} ends: {error}", flush=True)
     require_artifacts(options.profile, (release, *arms.values()))
+    plans = plans_for(options.profile, options.plans or build / PLANS)
     paths = {each.name: each.path for each in (release, *arms.values())}
     names = {arm: each.name for arm, each in arms.items()}
     tuning = _tuning(build, options)
     write_served_repository(
-        [*paths.values()], release.name, served.folder, overrides=overrides, tuning=tuning, arms=names
+        [*paths.values()],
+        release.name,
+        served.folder,
+        overrides=overrides,
+        tuning=tuning,
+        arms=names,
+        plans=plans,
     )
     note_activation(build, Activation(release.name, active, "serve"))
     print(f"starting Triton with release {release.name}, users from {overrides['store_url']}", flush=True)
@@ -193,10 +205,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rules", type=Path, metavar="FILE", help="blocked and pinned items, caps")
     parser.add_argument(
         "--profile",
-        choices=(LOCAL, STAGED, GPU_TORCH),
+        choices=(LOCAL, STAGED, GPU, GPU_TORCH),
         default=LOCAL,
         help=f"{LOCAL}: all stages in one model (default); {STAGED}: an ensemble with a model per stage;"
+        f" {GPU}: the same with retrieve and rank as TensorRT's plans;"
         f" {GPU_TORCH}: retrieve and rank in one model, by PyTorch on a GPU",
+    )
+    parser.add_argument(
+        "--plans", type=Path, metavar="DIR", help=f"where {GPU} finds plans (default: the build's {PLANS})"
     )
     parser.add_argument(
         "--device",

@@ -14,10 +14,14 @@ from pathlib import Path
 from tools.config.build import ConfigError
 from tools.config.pod import PodSettings
 from tools.config.tuning import Tuning, describe_tuning, load_tuning
+from tools.plans.builder import PlanRefused
+from tools.plans.capability import NoCard
+from tools.plans.library import LibraryMissing
 from tools.releases.folder import NoReleaseError
 from tools.serving.pod import Drain, arguments_of, channel_of
 from tools.serving.process_ids import TooManyContainers, take_room
-from tools.serving.repository import RepositoryError, write_served_repository
+from tools.serving.profiles import plans_for, require_artifacts
+from tools.serving.repository import write_served_repository
 from tools.serving.served import open_release
 from tools.serving.server import SHARED_MEMORY, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError
@@ -60,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.run / "triton.pid").write_text(f"{server.pid}\n", encoding="utf-8")
         print(f"release {release} is served", flush=True)
         return _complain(server.wait(), SERVER_TROUBLE)
-    except (ConfigError, NoReleaseError, RepositoryError, ValueError, FileNotFoundError) as error:
+    except (ConfigError, NoCard, NoReleaseError, PlanRefused, ValueError, FileNotFoundError) as error:
         return _complain(error, BAD_USAGE)
-    except (OSError, ServerUnavailableError, TooManyContainers) as error:
+    except (LibraryMissing, OSError, ServerUnavailableError, TooManyContainers) as error:
         return _complain(error, SERVER_TROUBLE)
     except KeyboardInterrupt:
         print("stopping", flush=True)
@@ -91,8 +95,10 @@ def _write_repository(build: Path, release: str, served: Path, settings: PodSett
     if settings.rules is not None:
         overrides["rules_file"] = str(settings.rules.resolve(strict=True))
     found = open_release(build, release)
+    require_artifacts(settings.profile, [found])
+    plans = plans_for(settings.profile, settings.plans)
     tuning = _tuning(settings.tuning)
-    write_served_repository([found.path], found.name, served, overrides=overrides, tuning=tuning)
+    write_served_repository([found.path], found.name, served, overrides=overrides, tuning=tuning, plans=plans)
     print(f"starting Triton with release {release}, users from {settings.store}", flush=True)
 
 

@@ -23,7 +23,9 @@ class PodSettings(BaseModel):
 
     store: Annotated[str, Field(pattern=r"^(lmdb|redis|rediss)://.+")]
     """Where users' records lie; the password comes in a variable of its own."""
-    profile: Literal["local", "staged"] = "local"
+    profile: Literal["local", "staged", "gpu", "gpu_torch"] = "local"
+    plans: Path = Path("/plans")
+    """Where the profile gpu finds TensorRT's plans, which tools/make_plans.py made on this node."""
     gpu_metrics: bool = False
     """Whether Triton measures GPUs; without one it would complain."""
     grace_seconds: Annotated[float, Field(ge=8, le=3600)] = 120

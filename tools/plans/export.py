@@ -17,7 +17,7 @@ from tritonrec_client.contract import CANDIDATE, MODELS, RETRIEVAL_SCORE, Sizes,
 from python_backend.graph import Graph
 from tools.config.gpu import PlanPrecision
 from tools.plans.graphs import FOLDER
-from tools.plans.precision import quantise_weights
+from tools.plans.precision import Codes, quantise_weights
 from tools.training.candidates import PADDING_SCORE
 from tools.training.export import GraphMismatch, RankGraph, RetrieveGraph, made_up_inputs, write_onnx
 from tools.training.features import Features
@@ -59,8 +59,8 @@ def export_plan_graphs(
         path = folder / f"{stage}.onnx"
         outputs = [tensor.name for tensor in MODELS[stage].outputs if tensor != release_tensor(stage)]
         write_onnx(graph.eval(), made_up_inputs(stage, features, sizes, rows=3), outputs, path)
-        if precision in ("int8", "fp8"):
-            _quantise(path, precision)
+        if precision == "int8" or precision == "fp8":
+            quantise_graph(path, precision)
         # ONNX Runtime has no 8-bit floats on a CPU; what is left of that graph is checked by its weights.
         if precision != "fp8":
             for rows in ROWS:
@@ -68,10 +68,9 @@ def export_plan_graphs(
                 check_plan_graph(reference.eval(), Graph(path), inputs, TOLERANCE[precision])
 
 
-def _quantise(path: Path, precision: PlanPrecision) -> None:
-    """Write the graph at `path` again, with 8-bit weights."""
+def quantise_graph(path: Path, precision: Codes) -> None:
+    """Write the graph at `path` again, with 8-bit weights. Raises GraphMismatch where it has none."""
     model = onnx.load(path)
-    assert precision in ("int8", "fp8")
     if not quantise_weights(model, precision):
         raise GraphMismatch(f"{path.name}: has no weights of matrix products to store as {precision}")
     onnx.checker.check_model(model)

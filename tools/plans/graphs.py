@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from python_backend.release import Release
 from tools.releases.manifest import file_hash, read_manifest
-from tools.serving.repository import RepositoryError, read_config
 
 STAGES = ("retrieve", "rank")
 """The stages that TensorRT computes."""
@@ -18,7 +17,7 @@ FOLDER = "gpu"
 PROFILE = "gpu"
 
 
-class NoGraphsError(LookupError):
+class NoGraphsError(ValueError):
     """A release that holds no graphs for TensorRT; the message says how to build one that does."""
 
 
@@ -54,25 +53,6 @@ class Graphs:
     def path(self, stage: str) -> Path:
         """The ONNX file of `stage`; what is large in it lies beside it."""
         return self.release.artifacts / FOLDER / f"{stage}.onnx"
-
-
-def gpu_facts(precision: str, optimum_batch: int, models: Path) -> dict[str, Any]:
-    """What a manifest says under ``gpu`` of graphs in `precision` for the `models` of a release."""
-    most = most_rows(models)
-    return {"precision": precision, "optimum_batch": min(optimum_batch, most), "most_rows": most, "plans": []}
-
-
-def most_rows(models: Path) -> int:
-    """The most rows of a batch that the stages take in this profile, by the configurations in `models`.
-
-    Raises RepositoryError where the stages differ.
-    """
-    limits = {
-        stage: read_config(models / stage / "configs" / f"{PROFILE}.pbtxt").max_batch_size for stage in STAGES
-    }
-    if len(set(limits.values())) != 1:
-        raise RepositoryError(f"{models}: max_batch_size differs between the stages of {PROFILE}: {limits}")
-    return next(iter(limits.values()))
 
 
 def _hash(release: Release, stage: str, files: Mapping[str, str]) -> str:

@@ -71,6 +71,20 @@ def note_forced(folder: Path, reason: str, failed: Sequence[str]) -> None:
     content = read_manifest(folder)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     content.setdefault("forced", []).append({"reason": reason, "at": at, "failed": list(failed)})
+    _note(folder, content)
+
+
+def note_plans(folder: Path, plans: Sequence[Mapping[str, Any]]) -> None:
+    """Note in the manifest which TensorRT `plans` were made where the release in `folder` was built.
+
+    The file keeps its time.
+    """
+    content = read_manifest(folder)
+    content["gpu"]["plans"] = [dict(plan) for plan in plans]
+    _note(folder, content)
+
+
+def _note(folder: Path, content: Mapping[str, Any]) -> None:
     before = (folder / MANIFEST).stat()
     write_manifest(folder, content)
     os.utime(folder / MANIFEST, ns=(before.st_atime_ns, before.st_mtime_ns))

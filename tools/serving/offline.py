@@ -56,6 +56,7 @@ def activate_offline(
                 overrides=served.overrides,
                 tuning=served.tuning,
                 arms=arms,
+                plans=served.plans,
             )
         if forced:
             note_forced(release.path, forced, failed)

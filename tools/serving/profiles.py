@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from python_backend.release import Release
+from tools.plans.capability import Capability
+from tools.plans.placing import PlanSource
 from tools.serving.repository import RepositoryError
-from tools.serving.server import GPU_TORCH
+from tools.serving.server import GPU, GPU_TORCH
+from tools.serving.wheel import TritonWheel
 
-ARTIFACTS = {GPU_TORCH: "gpu_torch"}
+ARTIFACTS = {GPU: "gpu", GPU_TORCH: "gpu_torch"}
 """The folder among a release's artifacts that a profile needs beyond those that every release has."""
 
 
@@ -21,3 +25,15 @@ def require_artifacts(profile: str, releases: Iterable[Release]) -> None:
                 f"release {release.name} has no artifacts/{folder}, which profile {profile} needs;"
                 f" build one that has: python tools/build_repo.py --config YOURS.toml --profile {profile}"
             )
+
+
+def plans_for(profile: str, folder: Path, capability: Capability | None = None) -> PlanSource | None:
+    """Which of the plans in `folder` the server of this machine needs in `profile`; None where it needs none.
+
+    Plans are for the card that is here, or for `capability`. Raises ServerUnavailableError where the server
+    has no TensorRT, LibraryMissing where Python has none that tells its version, NoCard and PlanRefused.
+    """
+    if profile != GPU:
+        return None
+    TritonWheel.find().require_backend("tensorrt")
+    return PlanSource.here(folder, capability)

@@ -30,6 +30,9 @@ from tritonrec_client.experiment import arm_model
 
 from python_backend.release import Release
 from tools.config.tuning import TUNING, Tuning, dump_tuning, load_tuning
+from tools.plans.placing import CONFIG as PLAN_CONFIG
+from tools.plans.placing import NOTE as PLAN_NOTE
+from tools.plans.placing import PlanSource
 from tools.serving.device import place
 from tools.serving.tuning import tune_config
 
@@ -94,12 +97,14 @@ def write_served_repository(
     overrides: Mapping[str, str] | None = None,
     tuning: Tuning | None = None,
     arms: Mapping[str, str] | None = None,
+    plans: PlanSource | None = None,
 ) -> None:
     """Write the repository that serves `releases`, with `recommend` pointing at the release named `active`.
 
     `releases` are release folders, `overrides` values for parameters of the models' configurations such as
     ``store_url`` or ``rules_file``, `tuning` how models are run instead of as their releases say, `arms` the
-    releases of an experiment's arms by the arms' names. A model of `tuning` that a release does not have,
+    releases of an experiment's arms by the arms' names, `plans` where the profile gpu finds TensorRT's plans,
+    where that is to be served. A model of `tuning` that a release does not have,
     because it is older, is passed over. An existing `folder` is brought up to date in an order that a running
     server survives: new models appear whole, `recommend` changes in one step, and last the models of releases
     and arms that are no longer listed go. Nothing else in `folder` is touched; where the active release has
@@ -121,12 +126,14 @@ def write_served_repository(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
         for release in opened.values():
-            write_release(release, fresh, overrides or {}, tuning or {})
+            write_release(release, fresh, overrides or {}, tuning or {}, plans)
         for alias, name in aliases.items():
             write_ensemble(opened[name], alias, fresh)
         write_standalone_models(opened[active], fresh, overrides or {}, tuning or {})
         write_overrides(overrides or {}, fresh)
         write_tuning(tuning or {}, fresh)
+        if plans is not None:
+            plans.write(fresh)
         fresh.chmod(0o755)
         if not folder.exists():
             fresh.rename(folder)
@@ -134,6 +141,8 @@ def write_served_repository(
         wanted = {path.name for path in fresh.iterdir()}
         for path in sorted(fresh.iterdir(), key=lambda path: (path.name == RECOMMEND.name, path.name)):
             put_in_place(path, folder / path.name)
+    if plans is None:
+        (folder / PLAN_NOTE).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name not in wanted and (RELEASE_MODEL.fullmatch(path.name) or arm_of(path.name)):
             shutil.rmtree(path)
@@ -208,13 +217,20 @@ def read_tuning(folder: Path) -> Tuning:
     return load_tuning(path) if path.is_file() else {}
 
 
-def write_release(release: Release, folder: Path, overrides: Mapping[str, str], tuning: Tuning) -> None:
+def write_release(
+    release: Release,
+    folder: Path,
+    overrides: Mapping[str, str],
+    tuning: Tuning,
+    plans: PlanSource | None = None,
+) -> None:
     """Write a release's stages and its ensemble into `folder`, under the release's own names.
 
-    Each model gets those of `overrides` that it has a parameter for, and is run as `tuning` says.
+    Each model gets those of `overrides` that it has a parameter for, and is run as `tuning` says; those that
+    TensorRT computes get their `plans`. Raises PlanUnfit where there is none for a card that is to serve.
     """
     for stage in stages_of(release):
-        _write_model(release, stage, f"{stage}_{release.name}", folder, overrides, tuning)
+        _write_model(release, stage, f"{stage}_{release.name}", folder, overrides, tuning, plans)
     write_ensemble(release, f"{RECOMMEND.name}_{release.name}", folder)
 
 
@@ -236,7 +252,13 @@ def write_standalone_models(
 
 
 def _write_model(
-    release: Release, model: str, name: str, folder: Path, overrides: Mapping[str, str], tuning: Tuning
+    release: Release,
+    model: str,
+    name: str,
+    folder: Path,
+    overrides: Mapping[str, str],
+    tuning: Tuning,
+    plans: PlanSource | None = None,
 ) -> None:
     values = {**overrides, "release_dir": str(release.path)}
     for path, config in _copy_model(release, model, folder / name):
@@ -244,6 +266,8 @@ def _write_model(
         for key in values.keys() & config.parameters.keys():
             config.parameters[key].string_value = values[key]
         place(config)
+        if plans is not None and path == folder / name / PLAN_CONFIG:
+            plans.place(release, model, folder / name, config)
         if model in tuning:
             tune_config(config, tuning[model])
         write_config(config, path)

@@ -12,6 +12,7 @@ from tritonrec_client.contract import RECOMMEND
 
 from python_backend.release import Release
 from tools.config.tuning import Tuning
+from tools.plans.placing import PlanSource
 from tools.releases.folder import NoReleaseError
 from tools.serving.repository import (
     CONFIG,
@@ -93,9 +94,14 @@ class ServedRepository:
         """How its models are run instead of as their releases say."""
         return read_tuning(self.folder)
 
+    @property
+    def plans(self) -> PlanSource | None:
+        """Where its models get TensorRT's plans from, if any of them are computed by it."""
+        return PlanSource.read(self.folder)
+
     def put_release(self, release: Release) -> None:
-        """Write the models of `release` under its own names. Raises RepositoryError."""
-        self._put(lambda fresh: write_release(release, fresh, self.overrides, self.tuning))
+        """Write the models of `release` under its own names. Raises RepositoryError and PlanUnfit."""
+        self._put(lambda fresh: write_release(release, fresh, self.overrides, self.tuning, self.plans))
 
     def put_ensemble(self, release: Release, name: str) -> bool:
         """Write the ensemble `name` over the stages of `release`, in one step; whether anything changed."""

@@ -30,9 +30,9 @@ EXIT_TIMEOUT = 10.0
 """Seconds that requests in flight get when the server stops."""
 STOPPING = 5.0
 """Seconds that its stages get after that."""
-LOCAL, STAGED, GPU_TORCH = "local", "staged", "gpu_torch"
-"""Profiles: one model for all stages, one for each, or one for those that a GPU computes in PyTorch (see
-model_repository/recommend)."""
+LOCAL, STAGED, GPU, GPU_TORCH = "local", "staged", "gpu", "gpu_torch"
+"""Profiles: one model for all stages; one for each; the same, with TensorRT's plans for two of them; one for
+those that a GPU computes in PyTorch (see model_repository/recommend)."""
 COLLECTED_WITHIN = 3.0
 """Seconds after which a stage's process that ended and was not collected has died, and was not unloaded."""
 

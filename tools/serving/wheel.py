@@ -96,6 +96,14 @@ class TritonWheel:
         """The program that runs one Python model; one is built for each minor version of Python."""
         return self.root / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
 
+    def require_backend(self, name: str) -> None:
+        """Raise ServerUnavailableError where the server has no backend of this `name`."""
+        if not (self.root / "backends" / name).is_dir():
+            raise ServerUnavailableError(
+                f"the Triton in {self.root} has no backend {name}; NVIDIA's image has, whose server"
+                f" {INSTALLED}=/opt/tritonserver names (on a GPU without it, profile gpu_torch does)"
+            )
+
     def environment(self, base: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Environment variables for the server, on top of `base`.
 
