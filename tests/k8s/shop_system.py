@@ -24,19 +24,19 @@ def shop_toml() -> str:
     return text.replace("/data/build", "/releases").replace("epochs = 2", "epochs = 1")
 
 
-def shop_objects(overlay: str) -> tuple[Json, ...]:
-    """The overlay with that configuration, by somebody's own kustomization on top."""
-    own = {
-        "configMapGenerator": [
-            {"name": "tritonrec-build", "behavior": "replace", "literals": [f"build.toml={shop_toml()}"]}
-        ]
-    }
-    return rendered(overlay, (), json.dumps(own))
+def shop_objects(overlay: str, tuning: str | None) -> tuple[Json, ...]:
+    """The overlay with that configuration, by somebody's own kustomization, as docs/runbook.md has it."""
+    maps: list[Json] = [
+        {"name": "tritonrec-build", "behavior": "replace", "literals": [f"build.toml={shop_toml()}"]}
+    ]
+    if tuning is not None:
+        maps.append({"name": "tritonrec-tuning", "literals": [f"tuning.toml={tuning}"]})
+    return rendered(overlay, (), json.dumps({"configMapGenerator": maps}))
 
 
 @dataclass
 class System:
-    """The pods of an overlay in `folder`, with the `secrets` that there are by now.
+    """The pods of an overlay in `folder`, with the `secrets` that there are by now, and somebody's `tuning`.
 
     `addresses` maps the cluster's names to addresses here.
     """
@@ -45,9 +45,10 @@ class System:
     folder: Path
     secrets: Mapping[str, Mapping[str, str]]
     addresses: dict[str, str] = field(default_factory=dict)
+    tuning: str | None = None
 
     def __post_init__(self) -> None:
-        self.objects = shop_objects(self.overlay)
+        self.objects = shop_objects(self.overlay, self.tuning)
         self.ports = Ports.free()
         self.addresses["tritonrec.tritonrec.svc:8001"] = self.address
         self.volumes = self.folder / "volumes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -129,6 +130,17 @@ def test_over_http_it_is_controlled_by_nobody_without_the_key_either(serving: Se
     asked = urllib.request.Request(url, b"", {"tritonrec-key": KEY}, method="POST")
     with urllib.request.urlopen(asked, timeout=10) as answer:
         assert b"recommend" in answer.read()
+
+
+@pytest.mark.server
+def test_http_is_answered_inside_the_pod_alone_and_grpc_everywhere(serving: Serving) -> None:
+    def reached(host: str, kind: str) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(serving.pod.extra[f"TRITONREC_{kind}_PORT"]))) == 0
+
+    assert reached("127.0.0.1", "HTTP")
+    assert not reached("127.0.0.2", "HTTP")
+    assert all(reached("127.0.0.2", kind) for kind in ("GRPC", "METRICS"))
 
 
 @pytest.mark.server

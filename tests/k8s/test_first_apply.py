@@ -31,6 +31,7 @@ pytestmark = pytest.mark.server
 
 PATIENCE = 300.0
 NEWCOMER = 7_000_000
+TUNING = "[pipeline]\npreferred_batch_size = 7\n"
 
 
 @dataclass
@@ -161,8 +162,8 @@ def test_the_nightly_job_makes_a_release_of_what_was_logged_and_pods_serve_it(ap
 
 @pytest.fixture(scope="module")
 def on_the_edge(applied: Running, tmp_path_factory: pytest.TempPathFactory, stack: ExitStack) -> Running:
-    """The edge overlay, whose volume holds the release already; its store is empty."""
-    system = System("edge", tmp_path_factory.mktemp("edge"), SECRETS)
+    """The edge overlay with a tuning; its volume holds the release already, its store is empty."""
+    system = System("edge", tmp_path_factory.mktemp("edge"), SECRETS, tuning=TUNING)
     releases = system.volume("tritonrec-releases") / "releases"
     releases.symlink_to(applied.system.volume("tritonrec-releases") / "releases")
     built = system.pod("Job/tritonrec-first-release").run("builder", PATIENCE)
@@ -186,6 +187,13 @@ def test_the_edge_overlay_serves_from_its_volumes_within_its_memory(on_the_edge:
     taken += sum(path.stat().st_size for path in Path("/dev/shm").glob(f"{shared}*"))
     limit = quantity(server(on_the_edge.system.objects)["resources"]["limits"]["memory"])
     assert 100 * 2**20 < taken < limit / 2, f"{taken / 2**20:.0f} MiB"
+
+
+def test_a_tuning_that_somebody_put_into_its_config_map_is_in_force(on_the_edge: Running) -> None:
+    served = on_the_edge.pod.folder / "run" / "served" / f"pipeline_{on_the_edge.release}" / "config.pbtxt"
+
+    assert "preferred_batch_size 7" in on_the_edge.pod.log("triton")
+    assert "preferred_batch_size: 7" in served.read_text()
 
 
 def test_an_event_outlives_an_edge_server_that_is_killed(on_the_edge: Running) -> None:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import textwrap
 
 import pytest
 import yaml
-from manifests import COMPONENTS, K8S, OVERLAYS, ROOT, Json, label, quantity, rendered, server, settings, the
+from manifests import (
+    COMPONENTS,
+    K8S,
+    OVERLAYS,
+    ROOT,
+    Json,
+    label,
+    pods,
+    quantity,
+    rendered,
+    server,
+    settings,
+    the,
+)
 
 from tools.rollout import _parser
 
@@ -87,6 +102,48 @@ def size(text: str) -> str:
     """As a person would say it."""
     found = quantity(text)
     return f"{found / 2**30:g} GiB" if found >= 2**30 else f"{found / 2**20:g} MiB"
+
+
+def recipe(heading: str) -> Json:
+    """The YAML that stands in the page after some words."""
+    block = PAGE.partition(heading)[2].partition("```yaml\n")[2].partition("```")[0]
+    found: Json = yaml.safe_load(textwrap.dedent(block))
+    return found
+
+
+def test_the_recipe_for_ones_own_data_puts_them_where_the_jobs_read() -> None:
+    own = recipe("**Your data.**")
+    (config,) = own["configMapGenerator"]
+    assert config.pop("files") == ["build.toml"]
+    objects = rendered(
+        "cpu", (), json.dumps(own | {"configMapGenerator": [config | {"literals": ["build.toml=mine"]}]})
+    )
+
+    assert the(objects, "ConfigMap", "tritonrec-build")["data"] == {"build.toml": "mine"}
+    for name, pod in pods(objects):
+        if name in ("Job/tritonrec-first-release", "CronJob/tritonrec-refresh"):
+            sources = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+            (mount,) = [
+                each for each in pod["spec"]["containers"][0]["volumeMounts"] if each["mountPath"] == "/data"
+            ]
+            assert sources[mount["name"]]["persistentVolumeClaim"]["claimName"] == "events"
+
+
+def test_the_recipe_for_a_tuning_gives_it_to_the_servers_and_rolls_them_when_it_changes() -> None:
+    own = recipe("**Instances, threads, batches:**")
+    (config,) = own["configMapGenerator"]
+    (file,) = config.pop("files")
+    names = set()
+    for text in ("one", "another"):
+        own = {"configMapGenerator": [{**config, "literals": [f"{file}={text}"]}]}
+        objects = rendered("gpu", (), json.dumps(own))
+        spec = the(objects, "Deployment", "tritonrec")["spec"]["template"]["spec"]
+        (volume,) = [each for each in spec["volumes"] if each["name"] == "tuning"]
+        (mount,) = [each for each in server(objects)["volumeMounts"] if each["name"] == "tuning"]
+        names.add(volume["configMap"]["name"])
+        assert the(objects, "ConfigMap", "tritonrec-tuning")["data"] == {file: text}
+        assert settings(objects)["TRITONREC_TUNING"] == f"{mount['mountPath']}/{file}"
+    assert len(names) == 2
 
 
 def test_the_number_that_a_drain_comes_from_is_the_one_that_it_names() -> None:

@@ -64,6 +64,17 @@ def test_on_an_empty_volume_a_release_is_built_or_it_is_told_why_not(
     assert "nowhere.tsv" in capsys.readouterr().err
 
 
+def test_nothing_is_built_before_the_store_answers(
+    volume: Path, toml: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITONREC_STORE", "redis://127.0.0.1:1/0")
+    assert main([f"--build={volume}", f"--config={toml}", "--wait=0.5"]) == FAILED
+    printed = capsys.readouterr()
+    assert "waiting for it" in printed.out
+    assert "redis://127.0.0.1:1" in printed.err
+    assert not volume.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [

@@ -56,6 +56,28 @@ def test_a_release_that_is_not_there_is_named(
     assert (noted or str(tmp_path / "release")) in capsys.readouterr().err
 
 
+def test_a_tuning_need_not_be_there_but_must_be_one_where_it_is(
+    tmp_path: Path,
+    new_release: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    new_release(RELEASE)
+    tuning = tmp_path / "tuning.toml"
+    for name, value in (
+        ("STORE", "redis://127.0.0.1:1/0"),
+        ("CONTROL_KEY", "0123456789abcdef"),
+        ("TUNING", str(tuning)),
+    ):
+        monkeypatch.setenv(f"TRITONREC_{name}", value)
+    (tmp_path / "release").write_text(RELEASE)
+    assert serve_pod._tuning(tuning) == {}
+
+    tuning.write_text("[pipeline]\ninstance = 3\n")
+    assert run(tmp_path) == serve_pod.BAD_USAGE
+    assert "did you mean 'instances'?" in capsys.readouterr().err
+
+
 def test_shared_memory_of_a_server_that_was_killed_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

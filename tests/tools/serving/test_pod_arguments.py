@@ -55,6 +55,11 @@ def test_an_encrypted_server_offers_nothing_in_the_clear(tls: str) -> None:
     assert ("grpc.ssl_target_name_override", "tritonrec.svc") in channel["channel_args"]
 
 
+def test_http_is_for_the_pod_itself_unless_it_is_asked_for() -> None:
+    assert "--http-address=127.0.0.1" in arguments_of(settings())
+    assert "--http-address=0.0.0.0" in arguments_of(settings(HTTP_HOST="0.0.0.0"))
+
+
 def test_traces_go_where_they_are_asked_to() -> None:
     told = arguments_of(settings(TRACE_URL="http://otel:4318/v1/traces", TRACE_RATE="50"))
 
