@@ -23,6 +23,10 @@ STORE = "TRITONREC_STORE"
 """The environment variable that takes the place of a file's ``store.url``, so that one setting of a cluster
 tells servers and builds alike."""
 
+PROFILE = "TRITONREC_PROFILE"
+"""The environment variable with the profile that a cluster serves in; where that one needs artifacts of its
+own, builds write them, whatever the file says."""
+
 Format = Literal["csv", "tsv", "parquet"]
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 Column = Annotated[str, Field(min_length=1)]
@@ -236,6 +240,9 @@ def load_config(path: str | Path) -> BuildConfig:
         raise ConfigError([f"{path}: is not TOML: {error}"]) from error
     if url := os.environ.get(STORE):
         content["store"] = {"url": url}
+    served, profiles = os.environ.get(PROFILE), content.get("profiles", [])
+    if served in get_args(Profile) and isinstance(profiles, list) and served not in profiles:
+        content["profiles"] = [*profiles, served]
     try:
         return BuildConfig.model_validate(content)
     except ValidationError as error:
