@@ -129,7 +129,8 @@ def write_served_repository(
             write_release(release, fresh, overrides or {}, tuning or {}, plans)
         for alias, name in aliases.items():
             write_ensemble(opened[name], alias, fresh)
-        write_standalone_models(opened[active], fresh, overrides or {}, tuning or {})
+        alone = standalone_models_of(opened[active])
+        write_standalone_models(opened[active], alone, fresh, overrides or {}, tuning or {})
         write_overrides(overrides or {}, fresh)
         write_tuning(tuning or {}, fresh)
         if plans is not None:
@@ -244,10 +245,10 @@ def write_ensemble(release: Release, name: str, folder: Path) -> None:
 
 
 def write_standalone_models(
-    release: Release, folder: Path, overrides: Mapping[str, str], tuning: Tuning
+    release: Release, models: Sequence[str], folder: Path, overrides: Mapping[str, str], tuning: Tuning
 ) -> None:
-    """Write the models of `release` that are no part of its ensemble, under their own names."""
-    for model in standalone_models_of(release):
+    """Write those `models` of `release` that are no part of its ensemble, under their own names."""
+    for model in models:
         _write_model(release, model, model, folder, overrides, tuning)
 
 

@@ -14,6 +14,7 @@ from python_backend.release import Release
 from tools.config.tuning import Tuning
 from tools.plans.placing import PlanSource
 from tools.releases.folder import NoReleaseError
+from tools.releases.manifest import read_manifest
 from tools.serving.repository import (
     CONFIG,
     RELEASE_MODEL,
@@ -23,6 +24,7 @@ from tools.serving.repository import (
     read_config,
     read_overrides,
     read_tuning,
+    standalone_models_of,
     write_ensemble,
     write_release,
     write_standalone_models,
@@ -46,6 +48,25 @@ def open_release(build: Path, name: str) -> Release:
         return Release.open((build / "releases" / name).resolve())
     except FileNotFoundError as error:
         raise NoReleaseError(f"no release {name} in {build / 'releases'}") from error
+
+
+def runs_the_same(model: str, folder: Path | None, release: Release) -> bool:
+    """Whether `model` of the release in `folder` is that of `release`, too, and run by the same code."""
+    if folder is None:
+        return False
+    decide = ("code/", f"models/{model}/")
+    try:
+        found, wanted = (
+            {
+                path: file
+                for path, file in read_manifest(each).get("files", {}).items()
+                if path.startswith(decide)
+            }
+            for each in (folder, release.path)
+        )
+    except (OSError, ValueError):
+        return False
+    return found == wanted != {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +129,17 @@ class ServedRepository:
         return bool(self._put(lambda fresh: write_ensemble(release, name, fresh)))
 
     def put_standalone_models(self, release: Release) -> list[str]:
-        """Write the models of `release` that stand alone; the names of those that changed."""
-        return self._put(lambda fresh: write_standalone_models(release, fresh, self.overrides, self.tuning))
+        """Write the models of `release` that stand alone; the names of those that changed.
+
+        Where the code and the configuration are those that are run already, nothing changes: what these
+        models write belongs to no release, and starting them anew would only disturb those who are served.
+        """
+        running = self.standalone
+        wanted = standalone_models_of(release)
+        models = [name for name in wanted if not runs_the_same(name, running.get(name), release)]
+        return self._put(
+            lambda fresh: write_standalone_models(release, models, fresh, self.overrides, self.tuning)
+        )
 
     def remove(self, *models: str) -> None:
         """Remove the folders of `models`."""
