@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonrec_client.contract import (
     MODELS,
     PIPELINE,
@@ -77,7 +77,9 @@ def test_every_model_keeps_the_batch_and_none_has_an_optional_input(model: str) 
 def test_a_stage_is_warmed_with_one_row_and_with_a_batch_as_under_load(stage: str) -> None:
     config = config_of(stage)
 
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 16]
+    # A card prepares every batch size on its own.
+    most = config.max_batch_size if config.instance_group[0].kind == ModelInstanceGroup.KIND_GPU else 16
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, most]
     for warmup in config.model_warmup:
         samples = {name: (sample.data_type, list(sample.dims)) for name, sample in warmup.inputs.items()}
         assert samples == promised(MODELS[stage].inputs)

@@ -269,7 +269,8 @@ def _write_model(
         place(config)
         if plans is not None and path == folder / name / PLAN_CONFIG:
             plans.place(release, model, folder / name, config)
-        if model in tuning:
+        # A plan on a card has no threads to tune, and one instance.
+        if model in tuning and config.backend == "python":
             tune_config(config, tuning[model])
         write_config(config, path)
 
