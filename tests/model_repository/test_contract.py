@@ -29,6 +29,7 @@ COMPUTING = [*STAGE_NAMES, PIPELINE.name, RETRIEVE_AND_RANK.name]
 PROFILES = {
     "local": (PIPELINE,),
     "staged": STAGES,
+    "gpu": STAGES,
     "gpu_torch": (STAGES[0], RETRIEVE_AND_RANK, STAGES[-1]),
 }
 """What the ensemble consists of in each profile."""
@@ -152,3 +153,24 @@ def test_every_choice_stands_under_a_comment_that_says_why(path: Path) -> None:
     for before, line in itertools.pairwise(lines):
         if line.startswith(("max_batch_size", "instance_group", "parameters", "model_warmup")):
             assert before.startswith("#"), f"{path}: no comment above {line!r}"
+
+
+@pytest.mark.parametrize("stage", ["retrieve", "rank"])
+def test_a_stage_that_tensorrt_computes_differs_from_the_other_profiles_in_nothing_but_who_computes_it(
+    stage: str,
+) -> None:
+    local, gpu = config_of(stage), read_config(SOURCE / stage / "configs" / "gpu.pbtxt")
+
+    assert gpu.platform == "tensorrt_plan"
+    assert [group.kind for group in gpu.instance_group] == [ModelInstanceGroup.KIND_GPU]
+    # Whatever card there is: without a plan of its own it must not find another's.
+    assert not gpu.cc_model_filenames
+    assert not gpu.default_model_filename
+    # A card has memory for a full batch ready before the first one comes.
+    assert [warmup.batch_size for warmup in gpu.model_warmup] == [1, gpu.max_batch_size]
+    for ours, theirs in zip(gpu.model_warmup, local.model_warmup, strict=True):
+        assert ours.inputs == theirs.inputs
+    for config in (local, gpu):
+        for field in ("backend", "platform", "instance_group", "parameters", "model_warmup"):
+            config.ClearField(field)
+    assert gpu == local

@@ -70,7 +70,7 @@ class StoredPlan:
             known = {field.name for field in fields(PlanFacts)}
             facts = PlanFacts(**{name: value for name, value in content.items() if name in known})
             return cls(path, facts, content["hash"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanUnfit(
                 f"{path}: {path.with_suffix('.json').name} does not say what it was made from ({error})"
             ) from error

@@ -53,7 +53,9 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graphs]:
             quantise_graph(path, precision)
     torch.set_num_threads(threads)
     return {
-        precision: make_plan_release(folder / "builds" / precision, RELEASE, folder / precision / FOLDER, precision)
+        precision: make_plan_release(
+            folder / "builds" / precision, RELEASE, folder / precision / FOLDER, precision
+        )
         for precision in ("fp32", "fp16", "int8", "fp8")
     }
 

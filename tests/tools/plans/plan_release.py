@@ -20,8 +20,8 @@ from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
 
 ITEMS = 5000
-"""More than four times the candidates, so that the top K has two levels, and more than a table of all pairs of
-items is made for, so that evidence is searched for."""
+"""More than four times the candidates, so that the top K has two levels, and more than a table of all pairs
+of items is made for, so that evidence is searched for."""
 PAIRS = 300
 """Items of a catalogue whose evidence is such a table."""
 

@@ -56,7 +56,9 @@ def test_eight_bit_floats_compile_for_a_card_that_has_them_and_are_refused_for_a
 def test_a_card_that_the_library_does_not_know_is_refused_by_name(
     graphs: dict[str, Graphs], rtx: Library
 ) -> None:
-    with pytest.raises(PlanRefused, match=r"does not compile for compute capability 9\.0, only for 7\.5, 8\.0"):
+    with pytest.raises(
+        PlanRefused, match=r"does not compile for compute capability 9\.0, only for 7\.5, 8\.0"
+    ):
         build_plan(rtx, recipe_of(graphs["fp32"], "rank"), Capability(9, 0))
 
 
