@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from manifests import Json, containers, of_kind, pods, rendered, the
+from manifests import Json, containers, of_kind, pods, rendered, settings, the
 from test_references import labels_of, matches, ports_of
 from variants import BARE, VARIANTS, Variant, words
 
@@ -140,6 +140,24 @@ def test_exactly_the_needed_flows_are_open(variant: Variant) -> None:
         ("Job/tritonrec-first-release", redis, 6379),
     }
     assert flows == {flow for flow in needed if flow[1] in templates}
+
+
+@every_variant
+def test_http_whose_connections_cannot_be_drained_is_offered_by_nobody_who_was_not_asked_for_it(
+    variant: Variant,
+) -> None:
+    objects = rendered(*variant)
+    asked_for = "http" in variant[1]
+    offered = {port["name"] for each in of_kind(objects, "Service") for port in each["spec"]["ports"]}
+    opened = {
+        port["port"]
+        for each in of_kind(objects, "NetworkPolicy")
+        for rule in each["spec"].get("ingress", [])
+        for port in rule.get("ports", [])
+    }
+
+    assert ("http" in offered) == ("http" in opened) == asked_for
+    assert (settings(objects).get("TRITONREC_HTTP_HOST") == "0.0.0.0") == asked_for
 
 
 @every_variant

@@ -26,6 +26,7 @@ TOGETHER = (
     ("monitoring", "keda", "gateway", "tracing", "external-redis", "s3-releases"),
     ("monitoring", "tls", "tracing", "oci-releases"),
     ("monitoring", "mutual-tls"),
+    ("gateway", "http", "s3-releases"),
 )
 
 
@@ -38,12 +39,7 @@ BARE: tuple[Variant, ...] = tuple((overlay, ()) for overlay in OVERLAYS)
 
 VARIANTS: tuple[Variant, ...] = (
     *BARE,
-    *(
-        (overlay, (name,))
-        for overlay in ("cpu", "edge")
-        for name in COMPONENTS_ON_TOP
-        if _fits(overlay, (name,))
-    ),
+    *(("cpu", (name,)) for name in COMPONENTS_ON_TOP),
     *((overlay, names) for overlay in ("gpu", "edge") for names in TOGETHER if _fits(overlay, names)),
 )
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from python_backend.stores import UserRecord, open_store
+from tools.serving import process_ids
 from tools.serving.process_ids import CONTAINERS, MOST, TooManyContainers, take_room
 
 CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", sys.executable, "-c")
@@ -86,13 +87,13 @@ def test_a_room_is_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:
         assert Path(held.name) == tmp_path / CONTAINERS / "0"
 
 
-def test_more_containers_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
-    (tmp_path / CONTAINERS).mkdir()
+def test_more_containers_than_there_is_room_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_ids, "ROOM", 1)
     with ExitStack() as stack:
-        for _ in range(3):
+        for _ in range(MOST):
             stack.enter_context(take_room(tmp_path))
-        assert len(list((tmp_path / CONTAINERS).iterdir())) == 3
-        for _ in range(MOST - 3):
-            stack.enter_context(take_room(tmp_path))
+        assert len(list((tmp_path / CONTAINERS).iterdir())) == MOST
         with pytest.raises(TooManyContainers, match="16 containers use it already"):
             take_room(tmp_path)
