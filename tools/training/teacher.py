@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -145,13 +146,19 @@ class Teacher:
         """The same on another device."""
         return replace(self, model=self.model.to(device), unknown=self.unknown.to(device))
 
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Its item vectors, float ``[I + 1, e]``."""
+        with torch.no_grad():
+            return self.model.items()
+
     @torch.no_grad()
     def queries(self, interactions: Interactions, batch: int = 64) -> Tensor:
         """The query vector just before each event, float16 ``[n_events, e]``, on the CPU.
 
         Each rests on half of the model's history at least, where a user has as much.
         """
-        vectors, device = self.model.items(), self.unknown.device
+        vectors, device = self.vectors, self.unknown.device
         found = torch.zeros(interactions.n_events, vectors.shape[1], dtype=torch.float16)
         users, ends, firsts = _pieces(interactions, self.history)
         lengths = np.minimum(ends - interactions.offsets[users], self.history)
@@ -169,13 +176,11 @@ class Teacher:
             found[torch.from_numpy(events[new])] = queries[torch.from_numpy(new)]
         return found
 
-    @torch.no_grad()
     def lesson(self, queries: Tensor) -> Lesson:
         """What it says about a batch whose positions have `queries`, float16 ``[B, L, e]``."""
-        vectors = self.model.items()
         return Lesson(
-            queries.to(vectors.device, vectors.dtype),
-            vectors,
+            queries.to(self.vectors),
+            self.vectors,
             self.model.bias,
             self.unknown,
             self.config.weight,

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = timedelta(hours=1)
@@ -92,8 +94,13 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Workers]:
     if int(environment.get("WORLD_SIZE", 1)) == 1:
         yield Workers(device=device)
         return
-    distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=PATIENCE)
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    # After a restart torchrun's store still holds the addresses of the processes that have ended
+    # (https://github.com/pytorch/pytorch/issues/167288), so every attempt gets names of its own.
+    attempt = PrefixStore(environment.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    backend = "nccl" if on_cuda else "gloo"
+    distributed.init_process_group(backend, store=attempt, rank=rank, world_size=count, timeout=PATIENCE)
     try:
-        yield Workers(distributed.get_rank(), distributed.get_world_size(), device)
+        yield Workers(rank, count, device)
     finally:
         distributed.destroy_process_group()

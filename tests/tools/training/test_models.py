@@ -17,16 +17,29 @@ import torch
 from toy import HISTORY, features_of, random_interactions, rank_config, retrieve_config
 
 from tools.config.build import BuildConfig
+from tools.config.training import DistilConfig
 from tools.training.candidates import newest_counts, out_of_fold_examples
 from tools.training.evidence import Neighbours
 from tools.training.models import Models, train_models
 from tools.training.rank_training import train_ranker
 from tools.training.retrieve_training import train_retriever
-from tools.training.retriever import HeldOut, Progress
+from tools.training.retriever import HeldOut, Progress, Retriever
+from tools.training.teacher import Teacher
 
 N_USERS, N_ITEMS, K, SEED = 16, 20, 8, 3
 RETRIEVE, RANK = retrieve_config(epochs=2, dropout=0.1), rank_config(epochs=2, dropout=0.1, negatives=4)
 EVENTS, FEATURES = random_interactions(N_USERS, N_ITEMS), features_of(N_USERS, N_ITEMS)
+
+
+def teacher() -> Teacher:
+    """Has learned nothing, and says so with conviction."""
+    torch.manual_seed(7)
+    model = Retriever(retrieve_config(width=12), FEATURES, HISTORY).eval().requires_grad_(False)
+    with torch.no_grad():
+        model.bias.normal_()
+    unknown = torch.zeros(N_ITEMS + 1, dtype=torch.bool)
+    distil = DistilConfig(teacher=Path("none.pt"), weight=0.5, temperature=2.0)
+    return Teacher(model, FEATURES, HISTORY, unknown, distil)
 
 
 def config() -> BuildConfig:
@@ -66,7 +79,7 @@ def told() -> Told:
 @pytest.fixture(scope="module")
 def models(told: Told) -> Models:
     measured = HeldOut(EVENTS.without_last(1), EVENTS.last(1))
-    return train_models(config(), EVENTS, FEATURES, told.step, measured)
+    return train_models(config(), EVENTS, FEATURES, told.step, measured, teacher())
 
 
 def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
@@ -76,12 +89,15 @@ def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 
 def test_the_retriever_is_the_one_that_would_have_been_trained_here(models: Models) -> None:
-    alone, _ = train_retriever(EVENTS, FEATURES, RETRIEVE, history=HISTORY, seed=SEED)
-    assert_same_weights(models.retriever, alone)
+    here, _ = train_retriever(EVENTS, FEATURES, RETRIEVE, history=HISTORY, seed=SEED, teacher=teacher())
+    assert_same_weights(models.retriever, here)
+    without, _ = train_retriever(EVENTS, FEATURES, RETRIEVE, history=HISTORY, seed=SEED)
+    assert not torch.equal(models.retriever.bias, without.bias)
     assert not models.retriever.training
 
 
 def test_the_ranker_learns_from_a_retriever_of_older_events(models: Models) -> None:
+    """And that one has no teacher: a teacher knows the answers."""
     examples, curve = out_of_fold_examples(
         EVENTS, FEATURES, RETRIEVE, RANK, history=HISTORY, candidates=K, seed=SEED
     )
