@@ -8,11 +8,14 @@
    K-th best is further than that above every block that was left out, the list is that of the float search:
    it is `certain`. Rows that are not, `exactly` searches again in float32 alone.
 
-All shapes depend on the batch size alone, so that a CUDA graph can be captured of a call.
+On a card with the Triton language, which comes with CUDA builds of PyTorch, `fused` does all of it in five
+kernels; otherwise PyTorch's operators do, with the same lists. All shapes depend on the batch size alone, so
+that a CUDA graph can be captured of a call.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from python_backend.exact_search import ROUNDING
+from python_backend.gpu.fused import FusedSearch, kernels_importable, tile_size
 from python_backend.gpu.keys import from_keys, to_keys
 from python_backend.item_index import NEVER, PADDING_SCORE, ItemIndex
 
@@ -65,20 +69,35 @@ class GpuSearch:
     """
 
     def __init__(
-        self, index: ItemIndex, *, candidates: int, device: torch.device, scan: Scan = "fp16"
+        self,
+        index: ItemIndex,
+        *,
+        candidates: int,
+        device: torch.device,
+        scan: Scan = "fp16",
+        fused: bool | None = None,
+        small: int = SMALL,
     ) -> None:
-        """Raises ValueError where `scan` is unknown or vectors do not fit into half precision."""
+        """`fused` insists on the kernels or does without; by default a card has them where they work.
+
+        Catalogues of at most `small` items are scored whole in float32. Raises ValueError where `scan` is
+        unknown or vectors do not fit into half precision.
+        """
         if scan not in ("fp16", "int8"):
             raise ValueError(f"scan is {scan!r}; allowed are fp16 and int8")
         self.candidates = candidates
-        n = -(-max(len(index.vectors), candidates) // BLOCK) * BLOCK
+        tile = None
+        if fused or (fused is None and device.type == "cuda" and kernels_importable()):
+            tile = tile_size(len(index.vectors), candidates)
+        whole = max(BLOCK, tile or 0)
+        n = -(-max(len(index.vectors), candidates) // whole) * whole
         self.vectors = torch.zeros((n, index.vectors.shape[1]), device=device)
         self.vectors[: len(index.vectors)] = _tensor(index.vectors)
         self.bias = torch.full((n,), float(NEVER), device=device)
         self.bias[: len(index.vectors)] = _tensor(index.bias[: len(index.vectors)])
         self.scales: Tensor | None = None
         lost = 0.0
-        if n <= SMALL:
+        if len(index.vectors) <= small:
             self.scanned = self.vectors
         elif scan == "int8":
             self.scanned = torch.zeros(self.vectors.shape, dtype=torch.int8, device=device)
@@ -101,6 +120,40 @@ class GpuSearch:
         rounding = (2**-11 + 2**-24 * index.vectors.shape[1] ** 0.5 + ROUNDING) * index.longest
         most_bias = float(np.abs(index.bias, where=index.bias > NEVER, out=np.zeros_like(index.bias)).max())
         self._error_of_length, self._error = lost + rounding, ROUNDING * most_bias
+        self._fused: FusedSearch | None = None
+        if tile is not None and self.scanned is not self.vectors:
+            self._fused = FusedSearch(
+                self.vectors,
+                self.scanned,
+                self.scales,
+                self.bias,
+                candidates=candidates,
+                tile=tile,
+                error_of_length=self._error_of_length,
+                error=self._error,
+            )
+            if fused is None and (problem := self._problem_of_kernels()):
+                logging.warning("searching with PyTorch's operators, which is slower: %s", problem)
+                self._fused = None
+
+    def _problem_of_kernels(self) -> str | None:
+        """What keeps the kernels from this card, found by trying them; None where they answer rightly."""
+        queries = self.vectors[1:3]
+        seen = torch.zeros((len(queries), 1), dtype=torch.int32, device=queries.device)
+        try:
+            found = self(queries, seen)
+            exact = self.exactly(queries, seen)
+            close = torch.isclose(found.scores, exact.scores, rtol=1e-2, atol=1e-2)
+            if bool((close | ~found.certain.unsqueeze(1)).all()):
+                return None
+            return "its kernels give other scores on this card"
+        except Exception as error:  # whatever a compiler or a driver comes up with
+            return f"its kernels do not run on this card ({type(error).__name__}: {error})"
+
+    @property
+    def fused(self) -> bool:
+        """Whether it searches by the kernels."""
+        return self._fused is not None
 
     @property
     def bytes_scanned(self) -> int:
@@ -112,6 +165,8 @@ class GpuSearch:
         """The best items for `queries` float32 ``[B, d]`` without those in `seen` int32 ``[B, E]``."""
         if self.scanned is self.vectors:
             return self.exactly(queries, seen)
+        if self._fused is not None:
+            return Found(*self._fused(queries, seen))
         seen = seen.clamp(min=0).sort(dim=1).values
         maxima, sums = self._scan(queries, seen)
         least, blocks = maxima.topk(self._chosen, dim=1, sorted=False)

@@ -57,6 +57,8 @@ class RetrieveAndRank(Stage):
         built without the profile.
         """
         device = open_device(options.get("device") or "cuda")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # what kernels are launched on
         folder = release.artifacts / FOLDER
         query, rank = load_program(folder / QUERY, device), load_program(folder / RANK, device)
         local = release.artifacts / LOCAL_INDEX
