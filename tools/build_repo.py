@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.console import Console
 
 from python_backend.stores import StoreUnavailable, open_store
 from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_config, require_teacher
+from tools.config.compression import VARIANTS
 from tools.config.gpu import Profile
 from tools.data.fill import fill
 from tools.data.problems import DataProblems
@@ -28,6 +29,7 @@ examples:
   python tools/build_repo.py --config mine.toml --check        # only look at the data
   python tools/build_repo.py --config mine.toml --validate     # measure on validation items
   python tools/build_repo.py --config mine.toml --seed 2
+  python tools/build_repo.py --config mine.toml --variant distilled-int8   # see tools/compress.py
   python tools/build_repo.py --config mine.toml --profile gpu  # for TensorRT, too
   python tools/build_repo.py --config mine.toml --feedback     # learn from logged events, too
   python tools/build_repo.py --config mine.toml --refresh      # go on from the active release
@@ -54,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = config.model_copy(update={key: value for key, value in changes.items() if value is not None})
         profiles = tuple(dict.fromkeys((*config.profiles, *options.profile)))
         config = config.model_copy(update={"profiles": profiles})
+        if options.variant is not None:
+            compress = config.compress.model_copy(update={"variant": options.variant})
+            config = config.model_copy(update={"compress": compress})
+        receipt = None if options.receipt is None else _receipt(options.receipt)
         if not options.refresh:  # which goes on from a release, without a teacher
             require_teacher(config)
         if options.check:
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _watch(config, options)
         if options.refresh:
             return _refresh(config)
-        return _build(config, force=options.force, learn=options.feedback)
+        return _build(config, force=options.force, learn=options.feedback, receipt=receipt)
     except (ConfigError, DataProblems) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _build(config: BuildConfig, *, force: bool, learn: bool) -> int:
+def _build(config: BuildConfig, *, force: bool, learn: bool, receipt: Mapping[str, Any] | None) -> int:
     from tools.data.gather import gather
     from tools.releases.build import build_release, find_built, fingerprint_of
     from tools.releases.refresh import active_release, contents
@@ -101,7 +107,7 @@ def _build(config: BuildConfig, *, force: bool, learn: bool) -> int:
         fingerprint = fingerprint_of(config, contents(gathered))
         built = None if force else find_built(config, fingerprint)
     release = built or build_release(
-        config, gathered, fingerprint, steps, active=active_release(config.output)
+        config, gathered, fingerprint, steps, active=active_release(config.output), receipt=receipt
     )
     with steps.step("filling the feature store") as update:
         fill(config, gathered, lambda done, total: update(done, total, "users"))
@@ -115,6 +121,12 @@ def _build(config: BuildConfig, *, force: bool, learn: bool) -> int:
         command = _activation(config, release)
     console.print(f"serve it with: {command}", soft_wrap=True, markup=False)
     return OK
+
+
+def _receipt(path: Path) -> dict[str, Any]:
+    from tools.compression.receipt import read_receipt
+
+    return read_receipt(path)
 
 
 def _activation(config: BuildConfig, release: Path) -> str:
@@ -262,6 +274,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(Profile),
         default=[],
         help="write what this profile serves from, too, besides the file's profiles; may be repeated",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        metavar="NAME",
+        help=f"the form in which the ranker is served, instead of the file's: {', '.join(VARIANTS)}",
+    )
+    parser.add_argument(
+        "--receipt", type=Path, metavar="FILE", help="show this receipt of tools/compress.py in the report"
     )
     parser.add_argument("--force", action="store_true", help="build even if this very release is there")
     parser.add_argument(

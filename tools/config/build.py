@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from tritonrec_client.contract import Sizes
 
 from python_backend.features import FeatureField, Kind
+from tools.config.compression import CompressConfig
 from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
@@ -215,6 +216,7 @@ class BuildConfig(Section):
     rank: RankConfig = Field(default_factory=lambda: RankConfig.model_validate({}))
     rerank: RerankConfig = Field(default_factory=lambda: RerankConfig.model_validate({}))
     distributed: DistributedConfig = Field(default_factory=lambda: DistributedConfig.model_validate({}))
+    compress: CompressConfig = Field(default_factory=lambda: CompressConfig.model_validate({}))
     gates: GatesConfig = Field(default_factory=lambda: GatesConfig.model_validate({}))
     feedback: FeedbackConfig = Field(default_factory=lambda: FeedbackConfig.model_validate({}))
     refresh: RefreshConfig = Field(default_factory=lambda: RefreshConfig.model_validate({}))

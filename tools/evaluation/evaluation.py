@@ -52,6 +52,8 @@ class Evaluation:
         questions: int64 ``[U]``, what each user was asked (`comparison.question_hashes`), if other releases
             are to be compared with this one.
         compared: what the active release would have shown to the same users, if there was one.
+        variant: the form in which the ranker is served, a name in ``[compress]``.
+        receipt: what tools/compress.py wrote about these forms, if the report is to show it.
     """
 
     release: str
@@ -77,6 +79,8 @@ class Evaluation:
     skipped: Mapping[str, str] = field(default_factory=dict)
     questions: Ints | None = None
     compared: Comparison | None = None
+    variant: str = "full"
+    receipt: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         missing = [stage for stage in STAGES if stage not in self.stages]

@@ -51,6 +51,8 @@ def compute_figures(evaluation: Evaluation) -> Figures:
         "places": _places(evaluation),
         "headline": _headline(evaluation, ranks),
         "compared": _compared(evaluation, ranks[RERANK]),
+        "rank_variant": evaluation.variant,
+        "receipt": evaluation.receipt,
         "methods": {name: _method(evaluation, name, ranks[name]) for name in evaluation.lists},
         "history": {
             "popularity_percentile": history,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import numpy as np
 from tritonrec_client.contract import MODELS
 
 from python_backend.release import Release
+from tools.compression.variants import Compressed
 from tools.config.build import BuildConfig
 from tools.data.gather import Gathered
 from tools.data.split import LEAST_EVENTS, leave_one_out
@@ -52,7 +54,7 @@ TRAINED_ON = (
 
 BUILDING = [
     ROOT / "tools" / room
-    for room in ("config", "data", "evaluation", "plans", "releases", "serving", "training")
+    for room in ("compression", "config", "data", "evaluation", "plans", "releases", "serving", "training")
 ]
 """The rooms of tools/ that decide what is built; serving it or showing it off does not."""
 
@@ -65,13 +67,15 @@ def build_release(
     *,
     active: Release | None = None,
     refreshed: Checkpoint | None = None,
+    receipt: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train, check what came out on a running server and write a release; its folder.
 
     `fingerprint` says what the release is built from (`fingerprint_of`). The release `active` is asked the
     same questions on the same server, for the gates. With `refreshed` training goes on from there instead of
-    beginning anew. Nothing appears in ``config.output``/releases until every check has passed. Raises
-    CheckFailed, GraphMismatch, ConfigError or ServerUnavailableError.
+    beginning anew. The report shows the `receipt` of the ranker's variants, if there is one. Nothing appears
+    in ``config.output``/releases until every check has passed. Raises CheckFailed, GraphMismatch, ConfigError
+    or ServerUnavailableError.
     """
     dataset = gathered.dataset
     interactions = dataset.interactions
@@ -101,6 +105,7 @@ def build_release(
                 ranker=models.ranker,
                 rerank=config.rerank,
                 sizes=config.sizes,
+                compressed=Compressed(config.compress, config.rank, config.seed),
             )
             profiles = write_profiles(
                 draft, config, features=features, retriever=models.retriever, ranker=models.ranker
@@ -152,6 +157,8 @@ def build_release(
                 library_versions=library_versions(),
                 questions=question_hashes(split.train_and_validation, split.test),
                 compared=compared,
+                variant=config.compress.variant,
+                receipt=receipt,
             )
             metrics = write_report(evaluation, draft / "report")
         manifest["metrics"] = metrics
@@ -225,6 +232,7 @@ def manifest_of(
             "hash": file_hash(config.retrieve.distil.teacher),
         },
         "forgotten": len(gathered.forgotten),
+        "rank_variant": config.compress.variant,
         "sizes": config.sizes.to_dict(),
         "contract": {
             model.name: {

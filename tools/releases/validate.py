@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
+import torch
 
 from tools.config.build import BuildConfig
 from tools.data.dataset import Dataset
-from tools.data.split import leave_one_out
+from tools.data.split import Split, leave_one_out
 from tools.evaluation.metrics import hit_rate, ndcg, paired_ratio, recall
 from tools.progress import Steps
-from tools.training.candidates import retrieved_examples
+from tools.training.candidates import RankingExamples, retrieved_examples
+from tools.training.checkpoint import FOLDER, RANKER, RETRIEVER, write_checkpoint
+from tools.training.evidence import Neighbours
 from tools.training.features import Features
 from tools.training.models import train_models
 from tools.training.rank_training import rank_logits, target_places
-from tools.training.retriever import HeldOut
-from tools.training.teacher import teacher_of
+from tools.training.ranker import Ranker
+from tools.training.retriever import HeldOut, Retriever
 
 
-def validate(config: BuildConfig, dataset: Dataset, steps: Steps) -> dict[str, float]:
-    """Train without each user's last two events, measure on the first of them; the figures by name."""
+@dataclass(frozen=True)
+class Validation:
+    """Models that were trained without each user's last two events, and the first of them to measure on."""
+
+    retriever: Retriever
+    ranker: Ranker
+    features: Features
+    split: Split
+    examples: RankingExamples
+
+
+def held_out_models(
+    config: BuildConfig, dataset: Dataset, steps: Steps, kept: Path | None = None
+) -> Validation:
+    """Train without each user's last two events; the candidates for the first of them.
+
+    The weights are written into the folder `kept`, and taken from there if they are there already.
+    """
     features, split = Features.of(dataset, config), leave_one_out(dataset.interactions)
     history, candidates = config.sizes.history, config.sizes.candidates
-    teacher = teacher_of(config, dataset, held_out=2)
-    held_out = HeldOut(split.train, split.validation)
-    models = train_models(config, split.train, features, steps.step, held_out, teacher)
+    if kept is not None and (kept / FOLDER / RANKER).is_file():
+        retriever = Retriever(config.retrieve, features, history)
+        neighbours = Neighbours.of(split.train, config.rank.neighbours)
+        ranker = Ranker(config.rank, features, history, neighbours)
+        for name, model in ((RETRIEVER, retriever), (RANKER, ranker)):
+            with np.load(kept / FOLDER / name) as weights:
+                model.load_state_dict({key: torch.from_numpy(weights[key]) for key in weights})
+            model.eval()
+    else:
+        held_out = HeldOut(split.train, split.validation)
+        models = train_models(config, split.train, features, steps.step, held_out)
+        retriever, ranker = models.retriever, models.ranker
+        if kept is not None:
+            write_checkpoint(kept, retriever, ranker)
     asked = np.flatnonzero(split.validation > 0)
     # A validation item is the last but one of its user's events.
     events = dataset.interactions.offsets[1:][asked] - 2
     examples = retrieved_examples(
-        models.retriever, dataset.interactions, features, events, history=history, candidates=candidates
+        retriever, dataset.interactions, features, events, history=history, candidates=candidates
     )
-    retrieved = target_places(examples.scores, examples)
-    ranked = target_places(rank_logits(models.ranker, examples, features), examples)
+    return Validation(retriever, ranker, features, split, examples)
+
+
+def validate(config: BuildConfig, dataset: Dataset, steps: Steps) -> dict[str, float]:
+    """Train without each user's last two events, measure on the first of them; the figures by name."""
+    found = held_out_models(config, dataset, steps)
+    retrieved = target_places(found.examples.scores, found.examples)
+    ranked = target_places(rank_logits(found.ranker, found.examples, found.features), found.examples)
     gain = paired_ratio(ndcg(ranked, 10), ndcg(retrieved, 10))
     figures = {
         "retrieve NDCG@10": float(ndcg(retrieved, 10).mean()),

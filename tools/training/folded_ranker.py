@@ -14,6 +14,7 @@ Everything here follows from the trained weights alone, so there is nothing to m
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as functional
@@ -45,6 +46,7 @@ class FoldedRankGraph(nn.Module):
     """A trained `Ranker` as it is served; its answers are those of `export.RankGraph`."""
 
     vectors: Tensor
+    recency: Tensor
     pairs: Tensor | None
 
     @torch.no_grad()
@@ -66,19 +68,21 @@ class FoldedRankGraph(nn.Module):
         joint = self.norm.weight.shape[0]
         weight = ranker.shrinkage * ranker.correction.weight[0]
         wide, deep = weight[:joint], weight[joint:]
-        crosses: list[Cross] = list(ranker.crosses)  # type: ignore[arg-type]
+        crosses = [cast(Cross, cross) for cross in ranker.crosses]
         self.crosses = nn.ModuleList(
             FoldedCross(it, first=not place) for place, it in enumerate(crosses[:-1])
         )
-        self.of_first = self.of_last = self.narrow = self.matched = None
+        self.narrow: nn.Linear | None = None
+        self.matched: nn.Linear | None = None
+        self.of_first: nn.Linear | None = None
         if crosses:
             last = crosses[-1]
             self.narrow = _linear(last.narrow.weight)
             self.matched = _linear((wide[:, None] * last.widen.weight).T)
             self.of_first = _linear((wide * last.widen.bias)[None])
         self.of_last = _linear(wide[None])
-        self.hidden = _linear(ranker.deep[0].weight, ranker.deep[0].bias)
-        self.deep = _linear(ranker.deep[3].weight, ranker.deep[3].bias)
+        hidden, deeper = cast(nn.Linear, ranker.deep[0]), cast(nn.Linear, ranker.deep[3])
+        self.hidden, self.deep = _linear(hidden.weight, hidden.bias), _linear(deeper.weight, deeper.bias)
         self.total = _linear(deep[None], ranker.shrinkage * ranker.correction.bias)
         self.eval()
 
@@ -95,7 +99,10 @@ class FoldedRankGraph(nn.Module):
         best = retrieval_score - retrieval_score.amax(dim=1, keepdim=True)
         numbers = torch.stack([retrieval_score / 10, best / 10, evidence], dim=-1)
         user = self.user_embedding(user_features.long()).unsqueeze(1).expand(-1, places, -1)
-        joint = [vectors, attended, vectors * attended, vectors * self.recent(past[:, -1:]), user, numbers]
+        # Of the whole history: a product of one row is rounded in another way than one of several, and then
+        # an answer would depend, by a bit, on how many users were asked about at once.
+        last = self.recent(past)[:, -1:]
+        joint = [vectors, attended, vectors * attended, vectors * last, user, numbers]
         first = self.norm(torch.cat(joint, dim=-1).flatten(0, 1))
         correction = self._correction(first).reshape(batch, places)
         logits = retrieval_score + self.evidence_weight * evidence + correction

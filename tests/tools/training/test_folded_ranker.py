@@ -94,7 +94,7 @@ def test_what_is_exported_is_proved_against_the_ranker_spelled_out(tmp_path: Pat
     export_rank(model, FEATURES, SIZES, tmp_path / "rank.onnx")
     wrong = FoldedRankGraph(model)
     with torch.no_grad():
-        wrong.of_last.weight.mul_(1.5)  # type: ignore[union-attr]
+        wrong.of_last.weight.mul_(1.5)
     with pytest.raises(GraphMismatch, match="rank_score"):
         export_graph(
             wrong, "rank", FEATURES, SIZES, tmp_path / "wrong.onnx", reference=RankGraph(model).eval()

@@ -1,0 +1,56 @@
+"""Requests of the past, as the ranker would have got them: for scales, and to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonrec_client.contract import Sizes
+
+from tools.data.interactions import Interactions
+from tools.training.candidates import RankingExamples, retrieved_examples
+from tools.training.features import Features
+from tools.training.retriever import Retriever
+
+
+def past_requests(
+    retriever: Retriever, interactions: Interactions, features: Features, sizes: Sizes, count: int, seed: int
+) -> RankingExamples:
+    """`count` moments of `interactions`, drawn at random, with what `retriever` would have returned then.
+
+    All there are where there are fewer. Give only events that training may know.
+    """
+    random = np.random.default_rng(seed)
+    events = np.sort(random.permutation(interactions.n_events)[:count])
+    examples = retrieved_examples(
+        retriever, interactions, features, events, history=sizes.history, candidates=sizes.candidates
+    )
+    # In no order, so that any part of them is as good as the whole.
+    return rows_of(examples, random.permutation(len(events)))
+
+
+def rows_of(examples: RankingExamples, rows: NDArray[np.int64] | slice) -> RankingExamples:
+    """The `rows` of `examples` alone."""
+    return RankingExamples(
+        examples.users[rows],
+        examples.histories[rows],
+        examples.candidates[rows],
+        examples.scores[rows],
+        examples.targets[rows],
+    )
+
+
+def inputs_of(
+    examples: RankingExamples, features: Features, rows: int, *, most: int | None = None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The first `most` of `examples`, or all, as the inputs of the stage rank, `rows` at a time."""
+    for begin in range(0, min(len(examples.users), most or len(examples.users)), rows):
+        part = rows_of(examples, slice(begin, begin + rows))
+        yield {
+            "user_features": features.users[part.users],
+            "history": part.histories,
+            "candidate": part.candidates,
+            "retrieval_score": part.scores,
+        }

@@ -1,0 +1,115 @@
+"""The forms in which a trained ranker can be served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonrec_client.contract import Sizes
+
+from tools.compression.distillation import new_student, teach
+from tools.compression.pruning import prune
+from tools.compression.quantisation import quantise
+from tools.compression.requests import inputs_of, past_requests
+from tools.config.compression import CompressConfig, Variant
+from tools.config.training import RankConfig
+from tools.data.interactions import Interactions
+from tools.training.candidates import RankingExamples
+from tools.training.export import export_rank
+from tools.training.features import Features
+from tools.training.ranker import Ranker
+from tools.training.retriever import Progress, Retriever
+
+FULL: Variant = "full"
+INT8 = "int8"
+
+SCALES_FROM = 256
+"""Requests on which the scales of a graph in 8 bits are measured: of 500 candidates each."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """How the ranker of a build is to be served: `config.variant`, of a ranker of the form `rank`."""
+
+    config: CompressConfig
+    rank: RankConfig
+    seed: int
+
+    def write(
+        self,
+        path: Path,
+        ranker: Ranker,
+        retriever: Retriever,
+        interactions: Interactions,
+        features: Features,
+        sizes: Sizes,
+    ) -> None:
+        """Write the variant of `ranker` to `path`; what it learns from are moments of `interactions`.
+
+        Raises GraphMismatch or QuantisationError.
+        """
+        requests = past_requests(retriever, interactions, features, sizes, self.config.requests, self.seed)
+        maker = Maker(ranker, self.config, self.rank, requests, features, sizes, self.seed)
+        maker.write(self.config.variant, path)
+
+
+class Maker:
+    """Makes the variants of one trained `ranker`; what two of them share is made once.
+
+    `requests` are those of the past, as many as the configuration says or fewer.
+    """
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        config: CompressConfig,
+        rank: RankConfig,
+        requests: RankingExamples,
+        features: Features,
+        sizes: Sizes,
+        seed: int,
+    ) -> None:
+        self.ranker, self.config, self.rank = ranker, config, rank
+        self.requests, self.features, self.sizes, self.seed = requests, features, sizes, seed
+        self._models: dict[str, Ranker] = {"full": ranker}
+
+    def write(
+        self, variant: Variant, path: Path, progress: Progress = lambda done, total, text: None
+    ) -> None:
+        """Write the graph of `variant` to `path`; its large constants may lie beside it.
+
+        Raises GraphMismatch or QuantisationError where it does not answer like what it was made from.
+        """
+        name = variant.removesuffix(INT8).removesuffix("-") or "full"
+        export_rank(self.model(name, progress), self.features, self.sizes, path)
+        if variant.endswith(INT8):
+            quantise(path, inputs_of(self.requests, self.features, 16, most=SCALES_FROM))
+
+    def model(self, name: str, progress: Progress = lambda done, total, text: None) -> Ranker:
+        """The ranker ``full``, ``pruned`` or ``distilled``."""
+        if name not in self._models:
+            self._models[name] = self._pruned(progress) if name == "pruned" else self._distilled(progress)
+        return self._models[name]
+
+    def _pruned(self, progress: Progress) -> Ranker:
+        smaller = prune(self.ranker, self.config.prune)
+        self._teach(smaller, self.config.learning_rate, progress)
+        return smaller
+
+    def _distilled(self, progress: Progress) -> Ranker:
+        form = self.config.student
+        student = new_student(self.ranker, form, self.rank, self.features, self.sizes.history, self.seed)
+        self._teach(student, form.learning_rate, progress)
+        return student
+
+    def _teach(self, smaller: Ranker, learning_rate: float, progress: Progress) -> None:
+        teach(
+            smaller,
+            self.ranker,
+            self.requests,
+            self.features,
+            epochs=self.config.epochs,
+            learning_rate=learning_rate,
+            seed=self.seed,
+            progress=progress,
+        )
