@@ -116,7 +116,10 @@ def _add(
     table: Table, name: str, ranks: list[Ranks], baseline: list[Ranks], seconds: list[float]
 ) -> dict[str, Any]:
     """Put a row into `table`; its figures."""
-    figures: dict[str, Any] = {"seconds": float(np.mean(seconds)) if seconds else None}
+    figures: dict[str, Any] = {
+        "seconds": float(np.mean(seconds)) if seconds else None,
+        "ranks": [each.tolist() for each in ranks],
+    }
     cells = []
     for metric, k in ((ndcg, 10), (recall, 500)):
         one, other = (np.mean([metric(each, k) for each in of], axis=0) for of in (ranks, baseline))

@@ -99,8 +99,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
         load_snapshot(path, trainer_of(), SETTINGS)
 
 
-def test_half_precision_learns_about_the_same_and_keeps_weights_whole() -> None:
-    full, half = trainer_of(), trainer_of(distributed={"precision": "bf16"})
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_half_precision_learns_about_the_same_and_keeps_weights_whole(loss: str) -> None:
+    full, half = trainer_of(loss=loss), trainer_of(loss=loss, distributed={"precision": "bf16"})
     for trainer in (full, half):
         trainer.run()
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
