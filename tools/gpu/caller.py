@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -76,8 +77,9 @@ def closed_loop(
     np.savez(path, **dict(tensors))
     words = [address, model, name, str(path), "--outstanding", str(outstanding), "--seconds", str(seconds)]
     command = [sys.executable, "-m", "tools.gpu.caller", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         for _ in range(processes)
     ]
     try:

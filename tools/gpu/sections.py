@@ -92,14 +92,15 @@ def why_not(section: Section, bench: Bench) -> str | None:
     if time.perf_counter() > bench.until:
         return "no time was left"
     needs = [*section.needs, *(section.needs_to_make_up if bench.given is None else ())]
-    missing = [PACKAGES.get(name, name) for name in needs if not _is_there(name)]
+    missing = [PACKAGES.get(name, name) for name in needs if not is_there(name)]
     if not missing:
         return None
     other = "" if bench.given or set(missing) <= set(section.needs) else ", or a release (--release)"
     return f"needs {', '.join(missing)}{other}"
 
 
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Whether a module could be imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of the package that it is in
