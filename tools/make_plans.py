@@ -17,7 +17,7 @@ from tools.plans.builder import PlanRefused
 from tools.plans.building import CHECKED
 from tools.plans.cache import FOLDER, PlanCache
 from tools.plans.capability import Capability, NoCard
-from tools.plans.graphs import STAGES, Graphs, NoGraphsError
+from tools.plans.graphs import PROFILE, STAGES, Graphs, NoGraphsError
 from tools.plans.library import Library, LibraryMissing, find_library
 from tools.plans.making import card_for, compile_check, make_plan, require_shipping
 from tools.progress import Steps
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if len(options.capability) > 1 and not options.check:
         parser.error("several capabilities are for --check: a machine makes plans for its own card")
+    if options.profile != PROFILE:
+        print(f"profile {options.profile} needs no plans")
+        return OK
     build: Path = options.build.resolve()
     try:
         name = options.release
@@ -132,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X.Y",
         help="the compute capability to compile for (default: that of this machine's card); with --check it"
         " may be repeated",
+    )
+    parser.add_argument(
+        "--profile",
+        default=PROFILE,
+        metavar="NAME",
+        help=f"of the server that plans are for: any other than {PROFILE} (the default) needs none",
     )
     parser.add_argument("--check", action="store_true", help="only try whether every graph compiles")
     return parser

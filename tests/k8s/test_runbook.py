@@ -56,7 +56,7 @@ def test_every_object_that_it_describes_is_there() -> None:
     kinds = {"PVC": "PersistentVolumeClaim"}
     table = PAGE.partition("## What there is")[2].partition("\n\nOverlays")[0]
     named = re.findall(r"^\| (\w+) `([\w-]+)`", table, re.MULTILINE)
-    assert len(named) == 9
+    assert len(named) == 10
     assert {f"{kinds.get(kind, kind)}/{name}" for kind, name in named} <= objects
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from manifests import Json, containers, of_kind, pods, quantity, rendered, server, settings, the
@@ -24,18 +25,23 @@ SHARED = 32 * MIB
 
 def processes(profile: str) -> int:
     """How many processes of stages a server in `profile` starts, as the committed models say."""
-    recommend = SOURCE / "recommend"
-    staged = recommend / "configs" / f"{profile}.pbtxt"
-    config = read_config(staged if staged.exists() else recommend / "config.pbtxt")
+    config = read_config(_config_of("recommend", profile))
     models = {step.model_name for step in config.ensemble_scheduling.step} | {"record_event", "forget_user"}
-    groups = [
-        group for model in models for group in read_config(SOURCE / model / "config.pbtxt").instance_group
-    ]
+    configs = [read_config(_config_of(model, profile)) for model in models]
+    # TensorRT's plans run in the server's own process.
+    groups = [group for each in configs if each.backend == "python" for group in each.instance_group]
     return sum(max(1, group.count) for group in groups)
+
+
+def _config_of(model: str, profile: str) -> Path:
+    """What Triton takes for `model` in `profile`."""
+    own = SOURCE / model / "configs" / f"{profile}.pbtxt"
+    return own if own.exists() else SOURCE / model / "config.pbtxt"
 
 
 def test_the_profiles_have_as_many_processes_as_the_comments_say() -> None:
     assert processes("local") < processes("staged")
+    assert processes("gpu") < processes("staged")
 
 
 @pytest.mark.parametrize("variant", BARE, ids=words)
@@ -148,3 +154,24 @@ def test_only_the_gpu_overlay_asks_for_a_gpu(overlay: str) -> None:
     ]
 
     assert asking == (["Deployment/tritonrec"] if overlay == "gpu" else [])
+
+
+def test_the_container_that_makes_plans_shares_the_card_with_the_server() -> None:
+    pod = dict(pods(rendered("gpu")))["Deployment/tritonrec"]
+    alone = {"spec": {**pod["spec"], "initContainers": []}}
+
+    assert needs(pod) == needs(alone)
+    assert needs(pod)["nvidia.com/gpu"] == 1
+
+
+def test_plans_are_made_after_the_release_was_verified_and_before_the_server_starts() -> None:
+    spec = dict(pods(rendered("gpu")))["Deployment/tritonrec"]["spec"]
+    verify, plans = (each for each in spec["initContainers"])
+    server_mounts = {each["mountPath"]: each for each in spec["containers"][0]["volumeMounts"]}
+    maker_mounts = {each["mountPath"]: each for each in plans["volumeMounts"]}
+
+    assert (verify["name"], plans["name"]) == ("verify", "plans")
+    assert f"--release-file={verify['args'][-1].removeprefix('--note=')}" in plans["args"]
+    assert "readOnly" not in maker_mounts["/plans"]
+    assert server_mounts["/plans"] == {"name": "plans", "mountPath": "/plans", "readOnly": True}
+    assert plans["image"] == spec["containers"][0]["image"]

@@ -107,3 +107,7 @@ def _version(module: Any, name: str) -> str:
 def library_version(number: int) -> str:
     """The version that ``getInferLibVersion`` means: 101600 is 10.16.0."""
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+
+if __name__ == "__main__":  # an image is checked when it is built
+    print(find_library())

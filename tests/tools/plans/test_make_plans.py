@@ -109,3 +109,10 @@ def test_bad_usage_is_told(arguments: list[str], complaint: str, capsys: pytest.
         make_plans.main(arguments)
     assert stopped.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_server_of_another_profile_needs_no_plans(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_plans.main(["--build", str(tmp_path), "--profile", "gpu_torch"]) == 0
+    assert capsys.readouterr().out == "profile gpu_torch needs no plans\n"
