@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
-from tritonclient.utils import InferenceServerException
+import numpy as np
+from tritonclient.grpc import InferInput, InferResult
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from tritonrec_client import contract
 from tritonrec_client.contract import Model
@@ -57,7 +58,7 @@ def infer_arguments(
     """The arguments of tritonclient's ``infer``.
 
     `timeout`, in seconds, limits the wait here and travels as the request's deadline, so that stages do
-    not work for somebody who has given up.
+    not work for somebody who has given up. No outputs are named, which asks for all of them.
     """
     dtypes = {tensor.name: tensor.dtype for tensor in model.inputs}
     tensors = []
@@ -68,7 +69,6 @@ def infer_arguments(
     return {
         "model_name": model.name,
         "inputs": tensors,
-        "outputs": [InferRequestedOutput(tensor.name) for tensor in model.outputs],
         "parameters": {contract.DEADLINE: int((time.time() + timeout) * 1000)},
         "client_timeout": timeout,
         "headers": None if headers is None else dict(headers),
@@ -77,7 +77,12 @@ def infer_arguments(
 
 def arrays(result: InferResult) -> Arrays:
     """The outputs of `result` by name."""
-    return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+    response = result.get_response()
+    # as_numpy() would search the response from its beginning for each of them.
+    return {
+        output.name: np.frombuffer(content, triton_to_np_dtype(output.datatype)).reshape(tuple(output.shape))
+        for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
+    }
 
 
 def model_shape(response: Any, model: Model) -> ModelShape | Failure:
