@@ -24,8 +24,9 @@ from tools.training.item_search import index_of
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
 
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2}
-"""How far a rank score may be from that of float32: as a part of it, and where that is little, beside it."""
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+"""How far any rank score may be from that of float32, as a part of it, and where that is little, beside it.
+Usually they are a tenth of that, but that depends on how large a model's weights are."""
 
 
 def export_gpu_torch(
