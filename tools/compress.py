@@ -36,18 +36,20 @@ from tools.load.report import machine
 from tools.progress import Steps
 from tools.releases.manifest import combined_hash, file_hash
 from tools.releases.validate import held_out_models
+from tools.training.export import RankGraph, export_graph
 
 EXAMPLES = """\
 examples:
   python tools/compress.py --config tools/config/movielens-100k.toml
   python tools/compress.py --config mine.toml --variants int8,distilled-int8
-  python tools/compress.py --config mine.toml --repeats 1000    # trains nothing again
+  python tools/compress.py --config mine.toml --repeats 1000 --unfolded   # trains nothing again
   python tools/build_repo.py --config mine.toml --receipt build/compression/receipt.json
 
 exit status: 0 done, 1 a variant does not answer like the model, 2 the configuration or the data need a change
 """
 OK, FAILED, BAD_INPUT = 0, 1, 2
 RECEIPT = "receipt.json"
+UNFOLDED = "full, unfolded"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,6 +107,9 @@ def _receipt(config: BuildConfig, options: argparse.Namespace, folder: Path, con
             with steps.step(f"making {variant}") as update:
                 graphs[variant] = Path(temporary) / f"{variant}.onnx"
                 maker.write(variant, graphs[variant], update)
+        if options.unfolded:
+            graphs[UNFOLDED] = Path(temporary) / f"{UNFOLDED}.onnx"
+            export_graph(RankGraph(found.ranker), "rank", found.features, config.sizes, graphs[UNFOLDED])
         with steps.step("measuring"):
             return measure(
                 graphs,
@@ -135,7 +140,7 @@ def _show(receipt: Receipt, console: Console) -> None:
         table.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
     for row in receipt.rows:
         table.add_row(*_cells(row), style="bold" if row.variant == receipt.chosen else None)
-    Console(width=max(console.width, 150), highlight=False).print(table)
+    Console(width=max(console.width, 175), highlight=False).print(table)
     for name, command in ELSEWHERE.items():
         console.print(f"{name}: not measured here; {command}", soft_wrap=True)
     console.print(
@@ -197,6 +202,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--repeats", type=_repeats, default=300, metavar="N", help="of each timed request (default: 300)"
+    )
+    parser.add_argument(
+        "--unfolded",
+        action="store_true",
+        help="also measure the graph before it is folded (tools/training/folded_ranker.py), for comparison",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where models and receipt go (default: OUTPUT/compression)"

@@ -3,7 +3,8 @@
 Static: the scales of what flows through the graph are measured on requests of the past. Weights have a scale
 for each output. Only what pays is quantised, the layers over the joint vector of user and candidate: their
 products take half of the time and become three times faster, where the CPU multiplies 8-bit numbers (AVX-512
-VNNI). Attention, normalisation, sums and the retrieval score stay in float32.
+VNNI). The table of all pairs' evidence, most of the file, has a scale for each of its rows. Attention,
+normalisation, sums and the retrieval score stay in float32.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from python_backend.graph import Graph
 from python_backend.item_index import PADDING_SCORE
 from tools.checks import CheckFailed
 from tools.training.graph_files import write_graph
+
+PAIRS = "pairs"
+"""What `FoldedRankGraph` calls its table of evidence."""
 
 FLOAT_LAYERS = ("query",)
 """Layers by name whose product is too small to pay for its quantisation."""
@@ -73,6 +77,7 @@ def quantise(path: Path, requests: Iterable[Inputs]) -> None:
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "Mul"]},
         )
         quantised = onnx.load(small)
+    _shrink_pairs(quantised)
     del quantised.metadata_props[:]
     write_graph(quantised, path)
     small_graph = Graph(path)
@@ -101,6 +106,46 @@ def paying_nodes(model: onnx.ModelProto) -> list[str]:
         and all(user.name in chosen for user in _users(model, node.output[0]))
     ]
     return [node.name for node in (*products, *between)]
+
+
+def _shrink_pairs(model: onnx.ModelProto) -> None:
+    """Let the evidence of `model`, where it is a table of all pairs, be 8 bits with a scale for each row.
+
+    Rows that are looked up and added become rows that are looked up and multiplied by their scales.
+    """
+    graph = model.graph
+    table = next((tensor for tensor in graph.initializer if tensor.name == PAIRS), None)
+    looked_up = next((node for node in graph.node if node.input and node.input[0] == PAIRS), None)
+    if table is None or looked_up is None:
+        return
+    (added,) = _users(model, looked_up.output[0])
+    if (looked_up.op_type, added.op_type) != ("Gather", "ReduceSum"):
+        raise QuantisationError(
+            f"{PAIRS}: found {looked_up.op_type} and {added.op_type}; expected Gather and ReduceSum"
+        )
+    weights = onnx.numpy_helper.to_array(table)
+    scale = np.abs(weights).max(axis=1, keepdims=True) / 127
+    small = np.round(weights / np.where(scale > 0, scale, 1)).astype(np.int8)
+    graph.initializer.remove(table)
+    for name, array in (("small", small), ("scale", scale[:, 0]), ("axis", np.array([1]))):
+        graph.initializer.append(onnx.numpy_helper.from_array(array, f"{PAIRS}_{name}"))
+    items, total = looked_up.input[1], added.output[0]
+    place = list(graph.node).index(looked_up)
+    graph.node.remove(looked_up)
+    graph.node.remove(added)
+    nodes: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+        ("Gather", ["small", items], "rows", {}),
+        ("Cast", ["rows"], "values", {"to": onnx.TensorProto.FLOAT}),
+        ("Gather", ["scale", items], "scales", {}),
+        ("Unsqueeze", ["scales", "axis"], "factors", {}),
+        ("MatMul", ["factors", "values"], "sum", {}),
+        ("Squeeze", ["sum", "axis"], total, {}),
+    )
+    for offset, (operator, inputs, output, attributes) in enumerate(nodes):
+        names = [name if name == items else f"{PAIRS}_{name}" for name in inputs]
+        made = output if output == total else f"{PAIRS}_{output}"
+        node = onnx.helper.make_node(operator, names, [made], name=f"{PAIRS}_to_{output}", **attributes)
+        graph.node.insert(place + offset, node)
 
 
 def _users(model: onnx.ModelProto, tensor: str) -> list[onnx.NodeProto]:

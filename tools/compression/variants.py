@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 from tritonrec_client.contract import Sizes
 
 from tools.compression.distillation import new_student, teach
@@ -17,6 +18,7 @@ from tools.data.interactions import Interactions
 from tools.training.candidates import RankingExamples
 from tools.training.export import export_rank
 from tools.training.features import Features
+from tools.training.graph_files import write_graph
 from tools.training.ranker import Ranker
 from tools.training.retriever import Progress, Retriever
 
@@ -72,16 +74,23 @@ class Maker:
         self.ranker, self.config, self.rank = ranker, config, rank
         self.requests, self.features, self.sizes, self.seed = requests, features, sizes, seed
         self._models: dict[str, Ranker] = {"full": ranker}
+        self._written: dict[str, Path] = {}
 
     def write(
         self, variant: Variant, path: Path, progress: Progress = lambda done, total, text: None
     ) -> None:
         """Write the graph of `variant` to `path`; its large constants may lie beside it.
 
+        Graphs in float32 stay where they are as long as others are written: those are made from them.
         Raises GraphMismatch or QuantisationError where it does not answer like what it was made from.
         """
         name = variant.removesuffix(INT8).removesuffix("-") or "full"
-        export_rank(self.model(name, progress), self.features, self.sizes, path)
+        if name in self._written:  # an export takes seconds
+            write_graph(onnx.load(self._written[name]), path)
+        else:
+            export_rank(self.model(name, progress), self.features, self.sizes, path)
+            if variant == name:
+                self._written[name] = path
         if variant.endswith(INT8):
             quantise(path, inputs_of(self.requests, self.features, 16, most=SCALES_FROM))
 

@@ -19,7 +19,7 @@ class StudentConfig(Section):
     """[compress.student]: a ranker that learns from the trained one; see `RankConfig` for its form."""
 
     width: int = Field(16, ge=4, le=1024)
-    heads: int = Field(2, ge=1, le=32)
+    heads: int = Field(1, ge=1, le=32)
     crosses: int = Field(1, ge=0, le=8)
     hidden: int = Field(32, ge=4, le=4096)
     learning_rate: float = Field(3e-3, gt=0, le=1)
@@ -42,7 +42,7 @@ class CompressConfig(Section):
         description="training requests that scales and smaller models are made from",
     )
     prune: float = Field(0.5, gt=0, lt=1, description="share of hidden units that pruning takes away")
-    epochs: int = Field(3, ge=0, le=100, description="how often a smaller model goes through the requests")
+    epochs: int = Field(2, ge=0, le=100, description="how often a smaller model goes through the requests")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="of a pruned model, which has learned before")
     student: StudentConfig = Field(default_factory=lambda: StudentConfig.model_validate({}))
     least_ratio: float = Field(
