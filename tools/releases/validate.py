@@ -21,6 +21,7 @@ from tools.training.models import train_models
 from tools.training.rank_training import rank_logits, target_places
 from tools.training.ranker import Ranker
 from tools.training.retriever import HeldOut, Retriever
+from tools.training.teacher import teacher_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def held_out_models(
 ) -> Validation:
     """Train without each user's last two events; the candidates for the first of them.
 
-    The weights are written into the folder `kept`, and taken from there if they are there already.
+    The weights are written into the folder `kept`, and taken from there if they are there already. Raises
+    ConfigError where `config` names a teacher that knows what is measured on.
     """
     features, split = Features.of(dataset, config), leave_one_out(dataset.interactions)
     history, candidates = config.sizes.history, config.sizes.candidates
@@ -53,7 +55,8 @@ def held_out_models(
             model.eval()
     else:
         held_out = HeldOut(split.train, split.validation)
-        models = train_models(config, split.train, features, steps.step, held_out)
+        teacher = teacher_of(config, dataset, held_out=2)
+        models = train_models(config, split.train, features, steps.step, held_out, teacher)
         retriever, ranker = models.retriever, models.ranker
         if kept is not None:
             write_checkpoint(kept, retriever, ranker)

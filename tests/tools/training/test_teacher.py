@@ -15,7 +15,9 @@ from tools.config.training import DistilConfig
 from tools.data.dataset import Dataset
 from tools.data.gather import Gathered
 from tools.data.interactions import Interactions
+from tools.progress import Steps
 from tools.releases.build import fingerprint_of, manifest_of
+from tools.releases.validate import held_out_models
 from tools.training.features import Features
 from tools.training.retrieve_training import train_retriever
 from tools.training.retriever import Retriever, full_softmax
@@ -127,6 +129,8 @@ def test_it_knows_items_by_their_ids_and_says_nothing_of_those_it_has_never_met(
 def test_one_that_knows_what_is_measured_on_is_refused(events: Interactions, distil: DistilConfig) -> None:
     with pytest.raises(ConfigError, match="must not know the newest 2, which are measured on"):
         Teacher.open(distil, dataset_of(events), held_out=2)
+    with pytest.raises(ConfigError, match="must not know the newest 2"):
+        held_out_models(config_of(distil), dataset_of(events), Steps(3))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK no model", {"format": 9}, {"weights": 1}])
