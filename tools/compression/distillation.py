@@ -28,11 +28,21 @@ BATCH = 32
 def new_student(
     teacher: Ranker, config: StudentConfig, rank: RankConfig, features: Features, history: int, seed: int
 ) -> Ranker:
-    """A ranker of the form `config` that knows nothing yet but the evidence, which is the teacher's."""
+    """A ranker of the form `config` with the teacher's evidence, and its item vectors in fewer dimensions.
+
+    Those are their projections onto the axes along which they differ most, so that items which no request
+    will hold are known, too. Everything else is new.
+    """
     torch.manual_seed(seed)
     form = config.model_dump(include={"width", "heads", "crosses", "hidden"})
     student = Ranker(rank.model_copy(update=form), features, history)
     student.evidence = teacher.evidence
+    with torch.no_grad():
+        vectors = teacher.items()
+        axes = torch.linalg.eigh(vectors.T @ vectors).eigenvectors.flip(1)[:, : config.width]
+        student.items.features.embedding.weight.zero_()
+        student.items.identity.weight.zero_()
+        student.items.identity.weight[:, : axes.shape[1]] = vectors @ axes
     return student.eval()
 
 

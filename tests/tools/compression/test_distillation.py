@@ -37,6 +37,16 @@ def test_a_student_has_the_configured_form_and_the_teachers_evidence() -> None:
     assert sum(map(torch.numel, student.parameters())) < sum(map(torch.numel, teacher.parameters())) / 2
 
 
+def test_a_student_begins_with_the_teachers_item_vectors_as_far_as_they_fit() -> None:
+    teacher = toy_ranker()
+    with torch.no_grad():  # vectors that differ along three axes only
+        teacher.items.features.embedding.weight.zero_()
+        teacher.items.identity.weight[:, 3:] = 0
+        expected, found = teacher.items(), student_of(teacher).items()
+    torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=1e-4, atol=1e-5)
+    assert not found[0].any()
+
+
 def test_learning_brings_the_student_nearer_to_its_teacher() -> None:
     teacher = toy_ranker()
     student = student_of(teacher)
