@@ -69,8 +69,10 @@ def build_plan(
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, capability.sm.upper()), 0)
     elif timing is not None:
-        known = timing.read_bytes() if timing.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), False)
+        known = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
+        if known is None or not config.set_timing_cache(known, False):
+            # Damaged, or of another driver: measured anew.
+            config.set_timing_cache(config.create_timing_cache(b""), False)
     plan = builder.build_serialized_network(network, config)
     del constants  # until here the network pointed at them
     if plan is None:
@@ -141,20 +143,20 @@ def _add_release(trt: Any, network: Any, recipe: Recipe) -> list[Any]:
     The graph cannot hold it: a release's name is made of the hashes of its files. Returns the arrays that
     the network points at.
     """
-    one, zeros = np.ones(1, np.int64), np.zeros(2, np.int64)
+    one = np.ones(1, np.int64)
     name = np.array([[release_to_wire(recipe.release)]], np.int64)
     batch = network.add_slice(network.add_shape(network.get_input(0)).get_output(0), [0], [1], [1])
     width = network.add_constant([1], trt.Weights(one))
     shape = network.add_concatenation([batch.get_output(0), width.get_output(0)])
     # A slice that stays where it is repeats the one number for every row.
     rows = network.add_slice(
-        network.add_constant([1, 1], trt.Weights(name)).get_output(0), [0, 0], [0, 0], zeros
+        network.add_constant([1, 1], trt.Weights(name)).get_output(0), [0, 0], [0, 0], [0, 0]
     )
     rows.set_input(2, shape.get_output(0))
     output = rows.get_output(0)
     output.name = release_tensor(recipe.stage).name
     network.mark_output(output)
-    return [one, zeros, name]
+    return [one, name]
 
 
 def _require_contract(trt: Any, network: Any, recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from tools.plans.capability import Capability, NoCard
 from tools.plans.graphs import STAGES, Graphs
 from tools.plans.library import Library, LibraryMissing, find_library
 from tools.plans.making import card_for, compile_check, make_plan
-from tools.releases.manifest import note_plans
+from tools.releases.manifest import note_gpu
 
 CHECKED = (Capability(8, 0), Capability(8, 9), Capability(12, 0))
 """What graphs are compiled for where no card is needed for that: A100, L4 and L40S, and RTX PRO 6000."""
@@ -22,7 +22,7 @@ CHECKED = (Capability(8, 0), Capability(8, 9), Capability(12, 0))
 def make_plans_here(build: Path, release: Path) -> str:
     """Make the plans of `release` in the folder `build` if this machine can; in a line what was done.
 
-    What was made is noted in the manifest. Raises CheckFailed where TensorRT refuses a graph.
+    What was made or checked is noted in the manifest. Raises CheckFailed where TensorRT refuses a graph.
     """
     graphs = Graphs.of(Release.open(release))
     later = (
@@ -35,8 +35,13 @@ def make_plans_here(build: Path, release: Path) -> str:
         return f"TensorRT plans: none made here ({error}); {later}"
     try:
         if not library.ships:
-            names = ", ".join(map(str, check_graphs(graphs, library)))
-            return f"TensorRT plans: {library} compiles both graphs for {names} and keeps nothing; {later}"
+            names = [str(capability) for capability in check_graphs(graphs, library)]
+            checked = {"library": library.name, "version": library.version, "capabilities": names}
+            note_gpu(release, {"checked": checked})
+            return (
+                f"TensorRT plans: {library} compiles both graphs for {', '.join(names)} and keeps nothing;"
+                f" {later}"
+            )
         card = card_for(None)
         cache = PlanCache(build / FOLDER)
         plans = [make_plan(graphs, stage, library, card.capability, cache)[0] for stage in STAGES]
@@ -45,7 +50,7 @@ def make_plans_here(build: Path, release: Path) -> str:
     except PlanRefused as error:
         raise CheckFailed(str(error)) from error
     keys = ("stage", "capability", "precision", "library", "version")
-    note_plans(release, [{key: getattr(plan.facts, key) for key in keys} for plan in plans])
+    note_gpu(release, {"plans": [{key: getattr(plan.facts, key) for key in keys} for plan in plans]})
     return f"TensorRT plans: made for {card} by {library} in {plans[0].path.parent}"
 
 

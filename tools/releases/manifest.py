@@ -74,13 +74,13 @@ def note_forced(folder: Path, reason: str, failed: Sequence[str]) -> None:
     _note(folder, content)
 
 
-def note_plans(folder: Path, plans: Sequence[Mapping[str, Any]]) -> None:
-    """Note in the manifest which TensorRT `plans` were made where the release in `folder` was built.
+def note_gpu(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Note in the manifest what TensorRT made of the graphs of the release in `folder` where it was built.
 
     The file keeps its time.
     """
     content = read_manifest(folder)
-    content["gpu"]["plans"] = [dict(plan) for plan in plans]
+    content["gpu"] |= facts
     _note(folder, content)
 
 

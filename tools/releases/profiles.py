@@ -44,7 +44,7 @@ def write_profiles(
 def gpu_facts(precision: str, optimum_batch: int, models: Path) -> dict[str, Any]:
     """What a manifest says under ``gpu`` of graphs in `precision` for the `models` of a release."""
     most = most_rows(models)
-    return {"precision": precision, "optimum_batch": min(optimum_batch, most), "most_rows": most, "plans": []}
+    return {"precision": precision, "optimum_batch": min(optimum_batch, most), "most_rows": most}
 
 
 def most_rows(models: Path) -> int:

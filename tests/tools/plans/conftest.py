@@ -29,6 +29,13 @@ def rtx() -> Library:
         pytest.skip(f"needs tensorrt_rtx (pip install 'tritonrec[plans-check]'): {error}")
 
 
+@pytest.fixture
+def only_rtx(rtx: Library, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """A machine without TensorRT itself."""
+    monkeypatch.setattr(find_library, "__defaults__", ((RTX,),))
+    return rtx
+
+
 @pytest.fixture(scope="session")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graphs]:
     """A release in each precision, exported and held against PyTorch in float32."""

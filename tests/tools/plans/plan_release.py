@@ -57,7 +57,7 @@ def make_plan_release(build: Path, name: str, graphs: Path, precision: str) -> G
     release = make_release(build, name)
     shutil.copytree(graphs, release / "artifacts" / FOLDER)
     manifest = json.loads((release / "manifest.json").read_text())
-    manifest["gpu"] = {"precision": precision, "optimum_batch": 8, "most_rows": 64, "plans": []}
+    manifest["gpu"] = {"precision": precision, "optimum_batch": 8, "most_rows": 64}
     (release / "manifest.json").write_text(json.dumps(manifest))
     return Graphs.of(Release.open(release))
 

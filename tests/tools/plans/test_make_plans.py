@@ -9,21 +9,12 @@ from plan_release import make_empty_graphs, make_plan_release
 from toy_release import make_release
 
 from tools import make_plans
-from tools.plans import library
 from tools.plans.building import check_graphs
 from tools.plans.capability import Capability
 from tools.plans.graphs import Graphs
-from tools.plans.library import RTX, Library
+from tools.plans.library import Library
 
 RELEASE = "0123456789ab"
-
-
-@pytest.fixture
-def only_rtx(rtx: Library, monkeypatch: pytest.MonkeyPatch) -> Library:
-    """A machine without TensorRT itself."""
-    monkeypatch.setattr(library, "MODULES", {RTX: RTX})
-    monkeypatch.setattr(library.find_library, "__defaults__", ((RTX,),))
-    return rtx
 
 
 def test_a_check_compiles_every_graph_and_keeps_nothing(

@@ -9,14 +9,17 @@ import pytest
 from plan_release import make_empty_graphs, make_plan_release
 from toy_release import make_release
 
+from tools.plans.builder import PlanRefused
 from tools.plans.cache import PlanCache, PlanUnfit
 from tools.plans.capability import Capability
 from tools.plans.graphs import STAGES, Graphs, NoGraphsError
-from tools.plans.library import RTX, TENSORRT
+from tools.plans.library import RTX, TENSORRT, Library
 from tools.plans.making import facts_of
 from tools.plans.placing import PlanSource
+from tools.serving.profiles import plans_for
 from tools.serving.repository import read_config, write_served_repository
 from tools.serving.served import ServedRepository
+from tools.serving.wheel import ServerUnavailableError
 
 RELEASE, NEXT = "0123456789ab", "ba9876543210"
 VERSION = "10.16.0.72"
@@ -162,3 +165,15 @@ def test_going_back_to_a_profile_without_plans_forgets_where_they_are(
 
     serve(graphs, None, served)
     assert ServedRepository(served).plans is None
+
+
+def test_only_the_profile_gpu_needs_plans_and_a_triton_that_computes_them(tmp_path: Path) -> None:
+    for profile in ("local", "staged", "gpu_torch"):
+        assert plans_for(profile, tmp_path) is None
+    with pytest.raises(ServerUnavailableError, match="has no backend tensorrt; NVIDIA's image has"):
+        plans_for("gpu", tmp_path)
+
+
+def test_where_only_tensorrt_for_rtx_is_no_plan_is_looked_for(only_rtx: Library, tmp_path: Path) -> None:
+    with pytest.raises(PlanRefused, match="makes engines that Triton cannot load"):
+        PlanSource.here(tmp_path, Capability(8, 9))
