@@ -41,6 +41,8 @@ def toy_ranker() -> Ranker:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.add_(torch.randn_like(parameter) * (0.3 if "correction" in name else 0.1))
+        for embedding in (model.items.identity, model.items.features.embedding):
+            embedding.weight[0] = 0
     return model.eval()
 
 
