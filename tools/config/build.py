@@ -257,8 +257,8 @@ def require_teacher(config: BuildConfig) -> None:
     if distil is not None and not distil.teacher.is_file():
         raise ConfigError(
             [
-                f"retrieve.distil.teacher: found '{distil.teacher}', which is no file; allowed: a model.pt that"
-                " tools/train_large.py wrote"
+                f"retrieve.distil.teacher: found '{distil.teacher}', which is no file; allowed: a model.pt"
+                " that tools/train_large.py wrote"
             ]
         )
 
