@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-CAPACITY_OF = 3
-"""There is room for so many times as many items as are wanted, and a power of two."""
+ROOM, ROOM_FOR_CODES = 2, 4
+"""There is room for so many times as many items as are wanted, and a power of two: what may be among the best
+500 of 400,000 was 550 items by half precision, and 900 by 8-bit codes."""
 
 MOST_CANDIDATES = 1024
 """Of more, sorting what was collected does not fit into one block of threads."""
@@ -18,7 +19,9 @@ LEAST_TILE, PART = 16, 128
 """Items of the smallest tile, which is what tensor cores multiply at once, and of a step within a tile."""
 
 MOST_ROWS = 64
-GROUP = 16
+GROUP, LARGE_GROUP, FEW_ROWS = 4, 16, 8
+"""Tiles that one program looks at for what to collect: few of them where few rows share the card."""
+
 SEEN = 256
 
 
@@ -54,7 +57,8 @@ class FusedSearch:
         self._n, self._width = exact.shape
         self._columns = max(2 ** math.ceil(math.log2(self._width)), 16)
         self._tiles = self._n // tile
-        self._capacity = 2 ** math.ceil(math.log2(max(CAPACITY_OF * candidates, 128)))
+        room = candidates * (ROOM_FOR_CODES if self._scaled else ROOM)
+        self._capacity = 2 ** math.ceil(math.log2(max(room, 128)))
         # Marks of what is seen. Never given back, since captured graphs write to them.
         self._hidden: list[Tensor] = []
 
@@ -108,10 +112,11 @@ class FusedSearch:
             maxima, sums, least, greatest, totals, self._tiles,
             room=2 ** math.ceil(math.log2(self._tiles)), wanted=self._candidates, num_warps=16,
         )  # fmt: skip
-        kernels.collect[(-(-self._tiles // GROUP), rows)](
+        group = GROUP if rows <= FEW_ROWS else LARGE_GROUP
+        kernels.collect[(-(-self._tiles // group), rows)](
             self._exact, self._scanned, self._scales, self._bias, marks, queries, coded, steps,
             errors, maxima, least, counts, found, scores, rough, self._n, self._tiles,
-            **widths, **tile, group=GROUP, capacity=self._capacity,
+            **widths, **tile, group=group, capacity=self._capacity,
         )  # fmt: skip
         kernels.finish[(rows,)](
             seen, marks, counts, found, scores, rough, greatest, totals,

@@ -19,7 +19,7 @@ NEVER = tl.constexpr(-1e30)
 LEFT = tl.constexpr(-5e29)
 PADDING_SCORE = tl.constexpr(-1e4)
 LAST_ITEM = tl.constexpr(2**31 - 1)
-HALVINGS = tl.constexpr(14)
+HALVINGS = tl.constexpr(12)
 
 
 @triton.jit

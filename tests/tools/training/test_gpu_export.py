@@ -16,8 +16,9 @@ from toy import features_of, rank_config, retrieve_config
 from tritonrec_client.contract import MODELS, RETRIEVE_AND_RANK, Sizes
 
 from python_backend.gpu.device import DeviceUnavailable, open_device
-from python_backend.gpu.search import Found
+from python_backend.gpu.search import Found, GpuSearch
 from python_backend.gpu.stage import RetrieveAndRank
+from python_backend.item_index import ItemIndex
 from python_backend.pipeline import load_stage
 from python_backend.release import Release
 from python_backend.stages.retrieve import INDEX
@@ -114,6 +115,18 @@ def test_a_release_with_an_index_of_its_own_is_searched_by_that(
     other = load_stage(RETRIEVE_AND_RANK.name, release, {"device": device, "scan": scan})
 
     assert other(requests(3))["candidate"].tolist() == stage(requests(3))["candidate"].tolist()
+
+
+def test_a_catalogue_that_is_scanned_is_answered_like_one_that_is_scored_whole(
+    built: Built, stage: RetrieveAndRank, device: str
+) -> None:
+    index = ItemIndex.open(built.release.artifacts / "gpu_torch" / "index")
+    search = GpuSearch(index, candidates=SIZES.candidates, device=torch.device(device), small=0)
+    scanning = RetrieveAndRank(stage._query, search, stage._rank, SIZES, torch.device(device), (1, 8))
+    for rows in (1, 7):
+        answers, whole = scanning(requests(rows)), stage(requests(rows))
+        assert answers["candidate"].tolist() == whole["candidate"].tolist()
+        assert np.allclose(answers["rank_score"], whole["rank_score"], rtol=1e-3, atol=1e-3)
 
 
 def test_answers_have_the_contracts_names_types_and_widths_and_lie_where_the_request_lay(
