@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -12,6 +11,7 @@ from tools.compression.distillation import new_student, teach
 from tools.compression.pruning import prune
 from tools.compression.quantisation import quantise
 from tools.compression.requests import inputs_of, past_requests
+from tools.config.build import BuildConfig
 from tools.config.compression import CompressConfig, Variant
 from tools.config.training import RankConfig
 from tools.data.interactions import Interactions
@@ -27,32 +27,6 @@ INT8 = "int8"
 
 SCALES_FROM = 256
 """Requests on which the scales of a graph in 8 bits are measured: of 500 candidates each."""
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """How the ranker of a build is to be served: `config.variant`, of a ranker of the form `rank`."""
-
-    config: CompressConfig
-    rank: RankConfig
-    seed: int
-
-    def write(
-        self,
-        path: Path,
-        ranker: Ranker,
-        retriever: Retriever,
-        interactions: Interactions,
-        features: Features,
-        sizes: Sizes,
-    ) -> None:
-        """Write the variant of `ranker` to `path`; what it learns from are moments of `interactions`.
-
-        Raises GraphMismatch or QuantisationError.
-        """
-        requests = past_requests(retriever, interactions, features, sizes, self.config.requests, self.seed)
-        maker = Maker(ranker, self.config, self.rank, requests, features, sizes, self.seed)
-        maker.write(self.config.variant, path)
 
 
 class Maker:
@@ -84,7 +58,7 @@ class Maker:
         Graphs in float32 stay where they are as long as others are written: those are made from them.
         Raises GraphMismatch or QuantisationError where it does not answer like what it was made from.
         """
-        name = variant.removesuffix(INT8).removesuffix("-") or "full"
+        name = model_of(variant)
         if name in self._written:  # an export takes seconds
             write_graph(onnx.load(self._written[name]), path)
         else:
@@ -99,6 +73,11 @@ class Maker:
         if name not in self._models:
             self._models[name] = self._pruned(progress) if name == "pruned" else self._distilled(progress)
         return self._models[name]
+
+    @property
+    def served(self) -> Ranker:
+        """The ranker that is served, before its layers are quantised."""
+        return self.model(model_of(self.config.variant))
 
     def _pruned(self, progress: Progress) -> Ranker:
         smaller = prune(self.ranker, self.config.prune)
@@ -122,3 +101,21 @@ class Maker:
             seed=self.seed,
             progress=progress,
         )
+
+
+def model_of(variant: Variant) -> str:
+    """What `variant` is but for its precision: ``full``, ``pruned`` or ``distilled``."""
+    return variant.removesuffix(INT8).removesuffix("-") or FULL
+
+
+def served_form(
+    config: BuildConfig, ranker: Ranker, retriever: Retriever, interactions: Interactions, features: Features
+) -> Maker:
+    """What makes the form in which `config` serves `ranker`.
+
+    It learns from moments of `interactions`, which are looked up at once unless the full ranker is served.
+    """
+    compress = config.compress
+    count = 0 if compress.variant == FULL else compress.requests
+    requests = past_requests(retriever, interactions, features, config.sizes, count, config.seed)
+    return Maker(ranker, compress, config.rank, requests, features, config.sizes, config.seed)

@@ -15,7 +15,7 @@ from tritonrec_client.items import Item, write_items
 from python_backend.release import Release
 from python_backend.stages.rank import Rank
 from python_backend.stages.retrieve import Retrieve
-from tools.compression.variants import FULL, Compressed
+from tools.compression.variants import Maker
 from tools.config.training import RerankConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
@@ -52,22 +52,22 @@ def write_artifacts(
     ranker: Ranker,
     rerank: RerankConfig,
     sizes: Sizes,
-    compressed: Compressed | None = None,
+    form: Maker | None = None,
 ) -> None:
     """Write ``artifacts/``, ``training/``, ``code/`` and ``models/`` of a release into `folder`.
 
     `histories` are what the users did so far, as far as training may know. The ranker is served as it was
-    trained, or `compressed`; ``training/`` has it as it was trained. Raises `GraphMismatch` or
-    `QuantisationError` where an exported graph does not answer like the model it came from.
+    trained, or in the variant that `form` makes of it; ``training/`` has it as it was trained. Raises
+    `GraphMismatch` or `QuantisationError` where a graph does not answer like the model it came from.
     """
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
     write_checkpoint(folder, retriever, ranker)
     export_retrieve(retriever, features, sizes, folder)
-    if compressed is None or compressed.config.variant == FULL:
+    if form is None:
         export_rank(ranker, features, sizes, artifacts / "rank.onnx")
     else:
-        compressed.write(artifacts / "rank.onnx", ranker, retriever, histories, features, sizes)
+        form.write(form.config.variant, artifacts / "rank.onnx")
     lift = measure_lift(folder, histories, features, rerank, sizes)
     np.savez(
         artifacts / "items.npz",

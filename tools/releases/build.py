@@ -13,7 +13,7 @@ import numpy as np
 from tritonrec_client.contract import MODELS
 
 from python_backend.release import Release
-from tools.compression.variants import Compressed
+from tools.compression.variants import served_form
 from tools.config.build import BuildConfig
 from tools.data.gather import Gathered
 from tools.data.split import LEAST_EVENTS, leave_one_out
@@ -96,6 +96,7 @@ def build_release(
     folder = config.output / "releases"
     with draft_in(folder) as draft, ThreadPoolExecutor(1) as meanwhile:
         with steps.step("exporting graphs and item arrays"):
+            form = served_form(config, models.ranker, models.retriever, split.train_and_validation, features)
             write_artifacts(
                 draft,
                 dataset=dataset,
@@ -105,10 +106,10 @@ def build_release(
                 ranker=models.ranker,
                 rerank=config.rerank,
                 sizes=config.sizes,
-                compressed=Compressed(config.compress, config.rank, config.seed),
+                form=form,
             )
             profiles = write_profiles(
-                draft, config, features=features, retriever=models.retriever, ranker=models.ranker
+                draft, config, features=features, retriever=models.retriever, ranker=form.served
             )
             name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
             manifest = manifest_of(name, config, gathered, fingerprint, refreshed) | profiles

@@ -15,7 +15,7 @@ from python_backend.item_index import PADDING_SCORE
 from tools.compression.quantisation import QuantisationError, paying_nodes, quantise
 from tools.compression.receipt import measure
 from tools.compression.requests import inputs_of
-from tools.compression.variants import Maker
+from tools.compression.variants import Maker, model_of
 from tools.config.compression import VARIANTS, CompressConfig
 from tools.training.rank_training import rank_logits
 
@@ -142,5 +142,4 @@ def test_the_receipt_has_a_row_for_each_variant(graphs: dict[str, Path]) -> None
 
 
 def test_all_variants_have_a_model_and_a_precision() -> None:
-    models = {name.removesuffix("int8").removesuffix("-") or "full" for name in VARIANTS}
-    assert models == {"full", "pruned", "distilled"}
+    assert {model_of(name) for name in VARIANTS} == {"full", "pruned", "distilled"}
