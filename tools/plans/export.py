@@ -15,6 +15,7 @@ from torch import nn
 from tritonrec_client.contract import CANDIDATE, MODELS, RETRIEVAL_SCORE, Sizes, release_tensor
 
 from python_backend.graph import Graph
+from tools.checks import CheckFailed
 from tools.config.gpu import PlanPrecision
 from tools.plans.graphs import FOLDER
 from tools.plans.precision import Codes, quantise_weights
@@ -46,15 +47,18 @@ def export_plan_graphs(
     """Write ``gpu/retrieve.onnx`` and ``gpu/rank.onnx`` into `artifacts`, in `precision`, and prove them.
 
     Raises GraphMismatch where ONNX Runtime does not get the list from them that PyTorch gets from the models
-    in float32, and ValueError where a model does not fit the precision.
+    in float32, and CheckFailed where a model does not fit the precision or TensorRT's limits.
     """
     folder = artifacts / FOLDER
     folder.mkdir(parents=True)
     width: Precision = "fp32" if precision == "fp32" else "fp16"
-    pairs: dict[str, tuple[nn.Module, nn.Module]] = {
-        "retrieve": (GpuRetrieveGraph(retriever, sizes, width), RetrieveGraph(retriever, sizes)),
-        "rank": (GpuRankGraph(ranker, width), RankGraph(ranker)),
-    }
+    try:
+        pairs: dict[str, tuple[nn.Module, nn.Module]] = {
+            "retrieve": (GpuRetrieveGraph(retriever, sizes, width), RetrieveGraph(retriever, sizes)),
+            "rank": (GpuRankGraph(ranker, width), RankGraph(ranker)),
+        }
+    except ValueError as error:
+        raise CheckFailed(f"profile gpu: {error}") from error
     for stage, (graph, reference) in pairs.items():
         path = folder / f"{stage}.onnx"
         outputs = [tensor.name for tensor in MODELS[stage].outputs if tensor != release_tensor(stage)]

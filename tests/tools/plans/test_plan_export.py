@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from plan_release import features_of, models_of
 from torch import Tensor, nn
 from toy_release import SIZES
 
-from tools.plans.export import check_plan_graph
+from tools.checks import CheckFailed
+from tools.plans.export import check_plan_graph, export_plan_graphs
 from tools.plans.graphs import Graphs
 from tools.releases.profiles import gpu_facts, most_rows
 from tools.serving.repository import RepositoryError, write_release_models
@@ -109,3 +112,21 @@ def test_what_a_manifest_says_is_what_plans_are_made_by(graphs: dict[str, Graphs
     config.write_text(config.read_text().replace("max_batch_size: 64", "max_batch_size: 32"))
     with pytest.raises(RepositoryError, match="max_batch_size differs between the stages of gpu"):
         most_rows(models)
+
+
+def test_more_candidates_than_tensorrt_selects_are_refused_before_anything_is_exported(
+    tmp_path: Path,
+) -> None:
+    features = features_of(50)
+    retriever, ranker = models_of(features)
+    sizes = replace(SIZES, candidates=4000)
+
+    with pytest.raises(CheckFailed, match=r"profile gpu: candidates is 4000; .* at most 3840"):
+        export_plan_graphs(
+            tmp_path,
+            features=features,
+            retriever=retriever,
+            ranker=ranker,
+            sizes=sizes,
+            precision="fp16",
+        )
