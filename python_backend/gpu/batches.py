@@ -9,6 +9,7 @@ that the card reaches by itself (pinned).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,10 +27,17 @@ class FixedBatch:
     """Runs `compute` for `rows` rows on `device`.
 
     `compute` takes int32 tensors ``[rows, width]``, whose names and widths are `widths`, and gives tensors
-    ``[rows, …]`` of 4 bytes an element.
+    ``[rows, …]`` of 4 bytes an element. `pool` is the memory that graphs share which never run at once.
     """
 
-    def __init__(self, compute: Compute, widths: Mapping[str, int], rows: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        widths: Mapping[str, int],
+        rows: int,
+        device: torch.device,
+        pool: Any = None,
+    ) -> None:
         self.rows = rows
         self._compute, self._device = compute, device
         columns = sum(widths.values())
@@ -40,7 +48,7 @@ class FixedBatch:
         self._host_inputs = _columns(self._host_in, widths)
         self._graph: torch.cuda.CUDAGraph | None = None
         if pinned:
-            self._capture()
+            self._capture(pool)
             self._host_out = torch.empty(self._out.shape, dtype=torch.int32, pin_memory=True)
 
     def __call__(self, inputs: Mapping[str, Tensor], rows: int, *, to_host: bool) -> dict[str, Tensor]:
@@ -77,7 +85,7 @@ class FixedBatch:
         parts = _columns(words, {name: width for name, (width, _) in self._outputs.items()})
         return {name: part.contiguous().view(self._outputs[name][1]) for name, part in parts.items()}
 
-    def _capture(self) -> None:
+    def _capture(self, pool: Any) -> None:
         stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
@@ -85,7 +93,7 @@ class FixedBatch:
                 self._packed()
         torch.cuda.current_stream(self._device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, pool=pool):
             self._out, self._outputs = self._packed()
 
 
@@ -99,8 +107,9 @@ class FixedBatches:
         device: torch.device,
         sizes: tuple[int, ...] = SIZES,
     ) -> None:
-        # The largest first: what it allocates is enough for the others.
-        batches = [FixedBatch(compute, widths, rows, device) for rows in sorted(sizes, reverse=True)]
+        # One after the other, never at once, so that they share their memory; the largest first.
+        pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        batches = [FixedBatch(compute, widths, rows, device, pool) for rows in sorted(sizes, reverse=True)]
         self._batches = batches[::-1]
 
     def __call__(self, inputs: Mapping[str, Tensor], *, to_host: bool) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ def prepare(
     for begin in range(0, n_seen, at_once):
         place = begin + tl.arange(0, at_once)
         item = tl.load(seen + row * n_seen + place, mask=place < n_seen, other=0)
-        tl.store(hidden + row * n + tl.maximum(item, 0), tl.full([at_once], 1, tl.int8), mask=place < n_seen)
+        there = (place < n_seen) & (item >= 0) & (item < n)
+        tl.store(hidden + row * n + item, tl.full([at_once], 1, tl.int8), mask=there)
 
 
 @triton.jit
@@ -186,4 +187,5 @@ def finish(
     for begin in range(0, n_seen, at_once):
         at = begin + tl.arange(0, at_once)
         mark = tl.load(seen + row * n_seen + at, mask=at < n_seen, other=0)
-        tl.store(hidden + row * n + tl.maximum(mark, 0), tl.zeros([at_once], tl.int8), mask=at < n_seen)
+        marked = (at < n_seen) & (mark >= 0) & (mark < n)
+        tl.store(hidden + row * n + mark, tl.zeros([at_once], tl.int8), mask=marked)

@@ -86,6 +86,7 @@ class GpuSearch:
         if scan not in ("fp16", "int8"):
             raise ValueError(f"scan is {scan!r}; allowed are fp16 and int8")
         self.candidates = candidates
+        self.last_item = len(index.vectors) - 1
         tile = None
         if fused or (fused is None and device.type == "cuda" and kernels_importable()):
             tile = tile_size(len(index.vectors), candidates)

@@ -106,7 +106,9 @@ class RetrieveAndRank(Stage):
 
     def _compute(self, inputs: dict[str, Tensor], *, exactly: bool = False) -> dict[str, Tensor]:
         """All of it on the device; nothing waits for the card, so that it can be captured."""
-        users, history, seen = inputs["user_features"], inputs["history"], inputs["seen"]
+        users, seen = inputs["user_features"], inputs["seen"]
+        # An index beyond a table would leave the card unusable for every later request.
+        history = inputs["history"].clamp(0, self._search.last_item)
         vectors = self._search.vectors.index_select(0, history.flatten())
         query = self._query(
             user_features=users, history=history, history_vectors=vectors.reshape(*history.shape, -1)

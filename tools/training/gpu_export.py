@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tritonrec_client.contract import CANDIDATE, MODELS, RANK_SCORE, RETRIEVAL_SCORE, RETRIEVE_AND_RANK, Sizes
 
 from python_backend.gpu.programs import FOLDER, INDEX, QUERY, RANK
@@ -27,6 +27,24 @@ from tools.training.retriever import Retriever
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """How far any rank score may be from that of float32, as a part of it, and where that is little, beside it.
 Usually they are a tenth of that, but that depends on how large a model's weights are."""
+
+
+class GuardedQuery(GpuQueryGraph):
+    """Takes any codes: one that is not in the table would leave a card unusable for every later request."""
+
+    def forward(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
+        last = self.tower.user_embedding.embedding.num_embeddings - 1
+        return super().forward(user_features.clamp(0, last), history, history_vectors)
+
+
+class GuardedRank(GpuRankGraph):
+    """The same for the ranker."""
+
+    def forward(
+        self, user_features: Tensor, history: Tensor, candidate: Tensor, retrieval_score: Tensor
+    ) -> Tensor:
+        last = self.user_embedding.embedding.num_embeddings - 1
+        return super().forward(user_features.clamp(0, last), history, candidate, retrieval_score)
 
 
 def export_gpu_torch(
@@ -53,9 +71,9 @@ def export_gpu_torch(
         "history": inputs["history"],
         "history_vectors": retriever.items().detach().numpy()[inputs["history"]],
     }
-    write_program(GpuQueryGraph(retriever), query_inputs, programs / QUERY)
+    write_program(GuardedQuery(retriever), query_inputs, programs / QUERY)
     rank_inputs = made_up_inputs("rank", features, sizes, rows=3)
-    write_program(GpuRankGraph(ranker, precision), rank_inputs, programs / RANK)
+    write_program(GuardedRank(ranker, precision), rank_inputs, programs / RANK)
     stage = RetrieveAndRank.load(Release("", sizes, folder), {"device": "cpu"})
     for rows in (1, 5):
         check_stage(stage, retriever, ranker, features, sizes, rows, TOLERANCES[precision])

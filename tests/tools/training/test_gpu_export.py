@@ -170,6 +170,22 @@ def test_an_answer_is_not_overwritten_by_the_next_one(stage: RetrieveAndRank, de
         assert tensor.cpu().tolist() == kept[name].tolist()
 
 
+@pytest.mark.parametrize("value", [-5, 2**31 - 1])
+@pytest.mark.parametrize("name", ["user_features", "history", "seen"])
+def test_a_request_that_names_what_is_not_there_harms_nobody(
+    stage: RetrieveAndRank, name: str, value: int
+) -> None:
+    inputs = requests(2)
+    right = stage(inputs)
+    wrong = {**inputs, name: inputs[name].copy()}
+    wrong[name][0] = value
+
+    answers = stage(wrong)
+
+    assert answers["candidate"][1].tolist() == right["candidate"][1].tolist()
+    assert stage(inputs)["candidate"].tolist() == right["candidate"].tolist()
+
+
 def test_rows_of_which_the_search_is_not_certain_are_searched_exactly(
     stage: RetrieveAndRank, device: str
 ) -> None:
@@ -181,6 +197,7 @@ def test_rows_of_which_the_search_is_not_certain_are_searched_exactly(
 
         def __init__(self, search: Any) -> None:
             self.vectors, self.exactly, self._search = search.vectors, search.exactly, search
+            self.last_item = search.last_item
 
         def __call__(self, queries: torch.Tensor, seen: torch.Tensor) -> Found:
             found = self._search(queries, seen)
