@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 try:
-    import torch
+    import torch  # noqa: F401 - before everything else, to say in one line that it is missing
 except ImportError:  # pragma: no cover - nothing here works without it
     sys.exit("bench_gpu.py: torch is not installed; pip install torch brings it, with CUDA on Linux")
 
@@ -159,6 +159,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # CUDA's own graphs and allocations, and nothing of a library that would hold the processor.
-    torch.set_grad_enabled(False)
     sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,18 +33,6 @@ ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A stage on the device that is asked about, and the reference: the stage on the processor, in float32.
-
-    `rank` gives the reference's rank scores for candidates; None where there is no ranker in float32.
-    """
-
-    device: RetrieveAndRank
-    reference: RetrieveAndRank
-    rank: Callable[[Arrays], NDArray[np.float32]] | None
-
-
 def float_ranker(release: Release) -> Callable[[Arrays], NDArray[np.float32]] | None:
     """The release's ranker in float32 on the processor: a made-up one's program, or the ONNX graph.
 
@@ -57,7 +44,8 @@ def float_ranker(release: Release) -> Callable[[Arrays], NDArray[np.float32]] | 
 
         def by_program(inputs: Arrays) -> NDArray[np.float32]:
             names = ("user_features", "history", CANDIDATE.name, RETRIEVAL_SCORE.name)
-            scores = program(**{name: torch.from_numpy(inputs[name]) for name in names})
+            with torch.inference_mode():
+                scores = program(**{name: torch.from_numpy(inputs[name]) for name in names})
             return np.asarray(scores.numpy())
 
         return by_program
@@ -69,32 +57,30 @@ def float_ranker(release: Release) -> Callable[[Arrays], NDArray[np.float32]] | 
     return lambda inputs: rank(inputs)[RANK_SCORE.name]
 
 
-def pair_of(release: Release, device: str, scan: str = "fp16") -> Pair:
-    """Both sides of `release`. Raises what `RetrieveAndRank.load` raises."""
-    reference = RetrieveAndRank.load(release, {"device": "cpu", "scan": scan})
-    options = {"device": device, "scan": scan}
-    return Pair(RetrieveAndRank.load(release, options), reference, float_ranker(release))
+class Reference:
+    """The stages of `release` on the processor, in float32. Raises what `RetrieveAndRank.load` raises."""
 
+    def __init__(self, release: Release) -> None:
+        self._stage = RetrieveAndRank.load(release, {"device": "cpu"})
+        self._rank = float_ranker(release)
 
-def compare(pair: Pair, inputs: Arrays) -> dict[str, float]:
-    """The figures of `ROWS` for the rows of `inputs`, by key; none for what has no reference."""
-    found, wanted = pair.device(inputs), pair.reference(inputs)
-    figures = {
-        "sets": same_sets(found, wanted),
-        "retrieve": difference(found[RETRIEVAL_SCORE.name], wanted[RETRIEVAL_SCORE.name]),
-    }
-    if pair.rank is not None:
-        # Of the candidates that were found: another one is right if its retrieval score is.
-        figures["rank"] = difference(found[RANK_SCORE.name], pair.rank({**inputs, **found}))
-    rows = len(next(iter(inputs.values())))
-    alone = [
-        pair.device({name: array[row : row + 1] for name, array in inputs.items()}) for row in range(rows)
-    ]
-    figures["batch"] = max(
-        difference(np.concatenate([each[name] for each in alone]), found[name])
-        for name in (RETRIEVAL_SCORE.name, RANK_SCORE.name)
-    )
-    return figures
+    def compare(self, stage: RetrieveAndRank, inputs: Arrays) -> dict[str, float]:
+        """The figures of `ROWS` for the rows of `inputs`, by key; none for what has no reference."""
+        found, wanted = stage(inputs), self._stage(inputs)
+        figures = {
+            "sets": same_sets(found, wanted),
+            "retrieve": difference(found[RETRIEVAL_SCORE.name], wanted[RETRIEVAL_SCORE.name]),
+        }
+        if self._rank is not None:
+            # Of the candidates that were found: another one is right if its retrieval score is.
+            figures["rank"] = difference(found[RANK_SCORE.name], self._rank({**inputs, **found}))
+        rows = range(len(inputs["history"]))
+        alone = [stage({name: array[row : row + 1] for name, array in inputs.items()}) for row in rows]
+        figures["batch"] = max(
+            difference(np.concatenate([each[name] for each in alone]), found[name])
+            for name in (RETRIEVAL_SCORE.name, RANK_SCORE.name)
+        )
+        return figures
 
 
 def difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:

@@ -29,6 +29,7 @@ def sections_of(*, quick: bool) -> list[Section]:
     from tools.gpu import parity, ranking, retrieval, tensorrt
 
     plan = retrieval.Plan((2_000, 40_000), (64,), (1, 3), 100, 1 << 24) if quick else retrieval.Plan()
+    batches = (1, 2) if quick else ranking.BATCHES
 
     def copy(bench: Bench, rows: Mapping[str, Row], say: Say) -> Found:
         bandwidth = copy_bandwidth(bench.clock, plan.copy_bytes)
@@ -40,12 +41,12 @@ def sections_of(*, quick: bool) -> list[Section]:
 
         release, _ = bench.release
         say(f"release {release.name}")
-        inputs = stage_requests(release, _items(release.artifacts), 5 if quick else 64, bench.seed)
+        inputs = stage_requests(release, _items(release.artifacts), 3 if quick else 64, bench.seed)
         figures: Figures = {}
         found: dict[str, Row] = {}
+        reference = parity.Reference(release)
         for scan in ("fp16", "int8"):
-            pair = parity.pair_of(release, bench.card.device.type, scan)
-            figures[scan] = parity.compare(pair, inputs)
+            figures[scan] = reference.compare(bench.stage(scan), inputs)
             for key, value in figures[scan].items():
                 row = rows[key].found(value, on_gpu=True)
                 if key not in found or _worse(row, found[key]):
@@ -69,8 +70,8 @@ def sections_of(*, quick: bool) -> list[Section]:
         from tools.gpu.serving import stage_requests
 
         release, _ = bench.release
-        inputs = stage_requests(release, _items(release.artifacts), max(ranking.BATCHES), bench.seed)
-        figures = ranking.measure(bench.clock, release, inputs)
+        inputs = stage_requests(release, _items(release.artifacts), max(batches), bench.seed)
+        figures = ranking.measure(bench.clock, release, inputs, batches)
         return {"figures": figures}, ranking.filled(figures, on_gpu=bench.card.is_gpu)
 
     def plans(bench: Bench, rows: Mapping[str, Row], say: Say) -> Found:
@@ -94,7 +95,7 @@ def sections_of(*, quick: bool) -> list[Section]:
         Section("copy", {"copy": Row("copy", "bytes read + written ÷ time", "GB/s")}, copy),
         Section(parity.NAME, parity.ROWS, compare, CLIENT, MAKING_UP),
         Section(retrieval.NAME, plan.rows(), retrieve),
-        Section(ranking.NAME, ranking.ROWS, rank, CLIENT, MAKING_UP),
+        Section(ranking.NAME, ranking.rows_of(batches), rank, CLIENT, MAKING_UP),
         Section("serving", SERVING, serve, SERVER, MAKING_UP),
         Section(tensorrt.NAME, tensorrt.ROWS, plans, ("tensorrt",), MAKING_UP),
     ]
@@ -116,18 +117,17 @@ SERVING = {
 
 def serve(bench: Bench, rows: Mapping[str, Row], say: Say) -> Found:
     """Both measurements on one server: the stage by itself, and pages from end to end."""
-    from python_backend.gpu.stage import RetrieveAndRank
     from tools.gpu.sections import is_there
     from tools.gpu.serving import Load, added_by_serving, page_requests, pages, server_of, stage_requests
 
     release, store_url = bench.release
     device, on_gpu = bench.card.device.type, bench.card.is_gpu
-    load = Load(2, 20, 1, 4, 1.0) if bench.quick else Load()
+    load = Load(2, 10, 1, 2, 0.5) if bench.quick else Load()
     stage = f"{RETRIEVE_AND_RANK.name}_{release.name}"
     has_store = all(is_there(module) for module in STORE)
     models = [RECOMMEND.name] if has_store else [stage]
     inputs = stage_requests(release, _items(release.artifacts), 256, bench.seed)
-    bare = RetrieveAndRank.load(release, {"device": device})
+    bare = bench.stage("fp16")
     say("starting Triton")
     found: dict[str, Row] = {}
     figures: Figures = {}

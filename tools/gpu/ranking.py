@@ -20,11 +20,15 @@ from tools.gpu.rows import Row
 NAME = "ranking"
 PROGRAMS = {"query": QUERY, "rank": RANK}
 BATCHES = (1, 8, 64)
-ROWS = {
-    f"{program} {batch}": Row(NAME, f"{program}, batch {batch}", "ms")
-    for program in PROGRAMS
-    for batch in BATCHES
-}
+
+
+def rows_of(batches: Sequence[int]) -> dict[str, Row]:
+    """The lines of the table, without figures, by key."""
+    return {
+        f"{program} {batch}": Row(NAME, f"{program}, batch {batch}", "ms")
+        for program in PROGRAMS
+        for batch in batches
+    }
 
 
 def measure(
@@ -68,11 +72,11 @@ def measure(
 
 def filled(figures: Sequence[Mapping[str, Any]], *, on_gpu: bool) -> dict[str, Row]:
     """The rows with what was measured."""
-    rows = {}
+    rows = rows_of(sorted({each["batch"] for each in figures}))
     for each in figures:
         note = f"{each['GFLOP']:.3g} GFLOP, {each['TFLOP/s']:.3g} TFLOP/s, weights {each['precision']}"
         key = f"{each['program']} {each['batch']}"
-        rows[key] = ROWS[key].found(each["ms"], on_gpu=on_gpu, note=note)
+        rows[key] = rows[key].found(each["ms"], on_gpu=on_gpu, note=note)
     return rows
 
 

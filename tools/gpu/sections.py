@@ -38,6 +38,7 @@ class Bench:
     quick: bool = False
     seed: int = 1
     _release: tuple[Release, str | None] | None = field(default=None, init=False)
+    _stages: dict[str, Any] = field(default_factory=dict, init=False)
 
     @property
     def release(self) -> tuple[Release, str | None]:
@@ -46,10 +47,19 @@ class Bench:
             self._release = self.given or self._made_up()
         return self._release
 
+    def stage(self, scan: str) -> Any:
+        """The release's `RetrieveAndRank` on the card, loaded once."""
+        from python_backend.gpu.stage import RetrieveAndRank
+
+        if scan not in self._stages:
+            options = {"device": self.card.device.type, "scan": scan}
+            self._stages[scan] = RetrieveAndRank.load(self.release[0], options)
+        return self._stages[scan]
+
     def _made_up(self) -> tuple[Release, str | None]:
         from tools.gpu.made_up import make_up
 
-        n_items = 2_000 if self.quick else 100_000
+        n_items = 1_000 if self.quick else 100_000
         return make_up(self.folder / "made-up", n_items, n_users=200 if self.quick else 2_000, seed=self.seed)
 
 
@@ -92,7 +102,7 @@ def why_not(section: Section, bench: Bench) -> str | None:
     if time.perf_counter() > bench.until:
         return "no time was left"
     needs = [*section.needs, *(section.needs_to_make_up if bench.given is None else ())]
-    missing = [PACKAGES.get(name, name) for name in needs if not is_there(name)]
+    missing = list(dict.fromkeys(PACKAGES.get(name, name) for name in needs if not is_there(name)))
     if not missing:
         return None
     other = "" if bench.given or set(missing) <= set(section.needs) else ", or a release (--release)"
