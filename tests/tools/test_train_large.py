@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -189,9 +190,15 @@ def test_the_same_command_goes_on_after_the_kill_of_every_process(
             process.kill()
         for process in both:
             process.communicate()
+    alone = tmp_path / "alone"
+    shutil.copytree(tmp_path / "large", alone / "large")
     said = [finish(process) for process in start_two(words)]
     assert "going on from" in said[0]
     assert curve_of(tmp_path) == undisturbed[1]
+    # One process goes on from what two have left, too; it only drops out something else.
+    assert main([*words[:-1], str(alone)]) == 0
+    losses = [[row["loss"] for row in curve] for curve in (curve_of(alone), undisturbed[1])]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_a_finished_model_is_not_trained_again_and_belongs_to_its_configuration(
