@@ -10,7 +10,7 @@ import numpy as np
 from tritonrec_client.contract import RECOMMEND, RETRIEVE_AND_RANK
 
 from tools.gpu.clock import copy_bandwidth
-from tools.gpu.rows import NOT_RUN, Goal, Row
+from tools.gpu.rows import FAILED, NOT_RUN, Goal, Row
 from tools.gpu.sections import Bench, Figures, Say, Section
 
 CLIENT = ("tritonclient", "grpc", "google.protobuf")
@@ -57,13 +57,20 @@ def sections_of(*, quick: bool) -> list[Section]:
 
     def retrieve(bench: Bench, rows: Mapping[str, Row], say: Say) -> Found:
         figures: list[dict[str, Any]] = []
-        for each in retrieval.measure(bench.clock, plan, seed=bench.seed, until=bench.until - RESERVED):
-            say(
-                f"{each['items']:,} items, d = {each['width']}, batch {each['batch']}: "
-                + ", ".join(f"{name} {each[f'{name} ms']:.3g} ms" for name in ("fp16", "int8", "product"))
-            )
-            figures.append(each)
-        found = retrieval.filled(dict(rows), figures, on_gpu=bench.card.is_gpu)
+        ended = NOT_RUN + "no time was left"
+        try:
+            for each in retrieval.measure(bench.clock, plan, seed=bench.seed, until=bench.until - RESERVED):
+                say(
+                    f"{each['items']:,} items, d = {each['width']}, batch {each['batch']}: "
+                    + ", ".join(f"{name} {each[f'{name} ms']:.3g} ms" for name in ("fp16", "int8", "product"))
+                )
+                figures.append(each)
+        except Exception as error:  # what was measured before it stands
+            if not figures:
+                raise
+            ended = f"{FAILED}{type(error).__name__}: {(str(error).strip() or 'no word').splitlines()[0]}"
+            say(ended)
+        found = retrieval.filled(dict(rows), figures, on_gpu=bench.card.is_gpu, ended=ended)
         return {"figures": figures, "candidates": plan.candidates}, found
 
     def rank(bench: Bench, rows: Mapping[str, Row], say: Say) -> Found:

@@ -84,10 +84,15 @@ def measure(clock: Clock, plan: Plan, *, seed: int = 1, until: float = np.inf) -
             return
         catalogue = Catalogue.of(items, width, card.device, seed)
         index: Any = DeviceIndex.of(catalogue)
-        searches = {
+        searches: dict[str, GpuSearch] = {
             scan: GpuSearch(index, candidates=plan.candidates, device=card.device, scan=scan)
             for scan in SCANS
         }
+        if searches["fp16"].fused:
+            # What the fused kernels are worth.
+            searches["operators"] = GpuSearch(
+                index, candidates=plan.candidates, device=card.device, fused=False
+            )
         del index
         dtype = torch.float16 if card.is_gpu else torch.float32
         vectors, bias = catalogue.vectors.to(dtype), catalogue.bias.to(dtype)
@@ -99,6 +104,7 @@ def measure(clock: Clock, plan: Plan, *, seed: int = 1, until: float = np.inf) -
                 "product": partial(whole_product, *asked),
             }
             figures: dict[str, Any] = {"items": items, "width": width, "batch": batch}
+            figures["fused"] = searches["fp16"].fused
             exact = float_list(catalogue, queries, seen, plan.candidates)
             for name, search in searches.items():
                 answer = search(queries, seen)
@@ -122,13 +128,16 @@ def measure(clock: Clock, plan: Plan, *, seed: int = 1, until: float = np.inf) -
         card.release_memory()
 
 
-def filled(rows: dict[str, Row], figures: Sequence[dict[str, Any]], *, on_gpu: bool) -> dict[str, Row]:
-    """`rows` of a plan with what was measured; those without a figure say why."""
-    found = {key: row.without("not run: no time was left") for key, row in rows.items()}
+def filled(
+    rows: dict[str, Row], figures: Sequence[dict[str, Any]], *, on_gpu: bool, ended: str
+) -> dict[str, Row]:
+    """`rows` of a plan with what was measured; for those without a figure `ended` says why."""
+    found = {key: row.without(ended) for key, row in rows.items()}
     for each in figures:
         key = f"copy {each['items']} {each['width']}"
         if each["batch"] == 1:
-            ours = f"{each['fp16 ms']:.3g} ms; matmul + topk {each['product ms']:.3g} ms"
+            by = "fused kernels" if each["fused"] else "PyTorch's operators"
+            ours = f"{each['fp16 ms']:.3g} ms by {by}; matmul + topk {each['product ms']:.3g} ms"
             found[key] = rows[key].found(each["fp16 of copy"], on_gpu=on_gpu, note=ours)
     for key, batches in (("few", FEW), ("all", np.inf)):
         some = [each for each in figures if each["batch"] <= batches]
