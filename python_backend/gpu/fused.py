@@ -31,11 +31,13 @@ def kernels_importable() -> bool:
 
 
 def tile_size(items: int, candidates: int) -> int | None:
-    """How many of `items` to a tile, so that there are 8 to 16 times as many tiles as candidates.
+    """How many of `items` to a tile, so that there are 24 to 48 times as many tiles as candidates.
+
+    About as many tiles as candidates are read a second time, which is then a small part of the whole.
 
     None where the kernels do not fit: too few items, or too many candidates.
     """
-    tile = max(2 ** int(math.log2(max(items / (8 * candidates), 1))), LEAST_TILE)
+    tile = max(2 ** int(math.log2(max(items / (24 * candidates), 1))), LEAST_TILE)
     return tile if items >= 2 * candidates * tile and candidates <= MOST_CANDIDATES else None
 
 
@@ -110,7 +112,7 @@ class FusedSearch:
         )  # fmt: skip
         kernels.threshold[(rows,)](
             maxima, sums, least, greatest, totals, self._tiles,
-            room=2 ** math.ceil(math.log2(self._tiles)), wanted=self._candidates, num_warps=16,
+            room=2 ** math.ceil(math.log2(self._tiles)), wanted=self._candidates, num_warps=32,
         )  # fmt: skip
         group = GROUP if rows <= FEW_ROWS else LARGE_GROUP
         kernels.collect[(-(-self._tiles // group), rows)](

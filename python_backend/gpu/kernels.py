@@ -134,14 +134,16 @@ def collect(
             for begin in range(0, tile_size, part_size):
                 item = tile * tile_size + begin + tl.arange(0, part_size)
                 place, inside = item[:, None] * width + column[None, :], (column < width)[None, :]
-                score = tl.sum(tl.load(exact + place, mask=inside, other=0.0) * query[None, :], 1)
+                offset = tl.load(bias + item)
                 guess = tl.load(table + place, mask=inside, other=0.0).to(tl.float32) * code[None, :]
                 guess = tl.sum(guess, 1) * step
                 if scaled:
                     guess = guess * tl.load(scales + item)
-                offset = tl.load(bias + item)
-                marks = tl.load(hidden + row * n + item)
-                score = tl.where(marks != 0, NEVER, score + offset)
+                guess = tl.where(tl.load(hidden + row * n + item) != 0, NEVER, guess + offset)
+                # Of the float32 vectors, which are the largest table, only the few rows that may be wanted.
+                near = guess >= look_from
+                vectors = tl.load(exact + place, mask=near[:, None] & inside, other=0.0)
+                score = tl.where(near, tl.sum(vectors * query[None, :], 1) + offset, NEVER)
                 keep = score >= keep_from
                 count = tl.sum(keep.to(tl.int32), 0)
                 if count > 0:
@@ -150,7 +152,7 @@ def collect(
                     keep = keep & (slot < capacity)
                     tl.store(items + row * capacity + slot, item.to(tl.int32), mask=keep)
                     tl.store(scores + row * capacity + slot, score, mask=keep)
-                    tl.store(rough + row * capacity + slot, guess + offset, mask=keep)
+                    tl.store(rough + row * capacity + slot, guess, mask=keep)
 
 
 @triton.jit
