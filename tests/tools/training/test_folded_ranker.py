@@ -10,7 +10,7 @@ from tritonrec_client.contract import Sizes
 
 from tools.training.candidates import PADDING_SCORE
 from tools.training.evidence import Neighbours
-from tools.training.export import GraphMismatch, RankGraph, export_graph, export_rank, made_up_inputs
+from tools.training.export import GraphMismatch, RankGraph, export_graph, made_up_inputs
 from tools.training.folded_ranker import FoldedRankGraph
 from tools.training.ranker import Ranker
 
@@ -91,7 +91,6 @@ def test_the_ranker_itself_is_left_as_it_was() -> None:
 
 def test_what_is_exported_is_proved_against_the_ranker_spelled_out(tmp_path: Path) -> None:
     model = ranker()
-    export_rank(model, FEATURES, SIZES, tmp_path / "rank.onnx")
     wrong = FoldedRankGraph(model)
     with torch.no_grad():
         wrong.of_last.weight.mul_(1.5)
