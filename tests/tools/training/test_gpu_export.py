@@ -22,6 +22,8 @@ from python_backend.item_index import ItemIndex
 from python_backend.pipeline import load_stage
 from python_backend.release import Release
 from python_backend.stages.retrieve import INDEX
+from tools.config.build import BuildConfig, ContractConfig
+from tools.releases.profiles import write_profiles
 from tools.training.evidence import Neighbours
 from tools.training.export import GraphMismatch, RankGraph, RetrieveGraph, made_up_inputs
 from tools.training.gpu_export import check_stage, export_gpu_torch
@@ -221,10 +223,15 @@ def test_programs_of_another_model_are_refused(built: Built, stage: RetrieveAndR
         check_stage(stage, built.retriever, other, FEATURES, SIZES, rows=2, tolerance=5e-3)
 
 
-def test_the_same_model_gives_the_same_bytes_and_no_second_index(built: Built, tmp_path: Path) -> None:
+def test_a_build_writes_the_profile_the_same_model_the_same_bytes_and_no_second_index(
+    built: Built, tmp_path: Path
+) -> None:
     shutil.copytree(built.release.artifacts / "gpu_torch" / "index", tmp_path / "artifacts" / INDEX)
 
-    export_gpu_torch(built.retriever, built.ranker, FEATURES, SIZES, tmp_path)
+    config = BuildConfig.model_construct(
+        profiles=("gpu_torch",), contract=ContractConfig.model_validate(SIZES.to_dict())
+    )
+    write_profiles(tmp_path, config, features=FEATURES, retriever=built.retriever, ranker=built.ranker)
 
     written = tmp_path / "artifacts" / "gpu_torch"
     assert sorted(path.name for path in written.iterdir()) == ["query.pt2", "rank.pt2"]
