@@ -57,7 +57,7 @@ def test_the_contract_section_is_the_contract():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("colour = 1\n" + SMALLEST, "colour: is not a known key; allowed here: name, seed, output, profiles, "),
+        ("colour = 1\n" + SMALLEST, "colour: is not a known key; allowed here: name, seed, output, profil"),
         (
             SMALLEST + 'timestamp_units = "ms"',
             "data.events.timestamp_units: is not a known key; did you mean 'timestamp_unit'? allowed",
