@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from python_backend.release import MANIFEST
+from tools.plans.cache import FOLDER as PLANS
 from tools.releases.manifest import read_manifest
 from tools.serving.history import previous_release
 from tools.serving.served import ServedRepository
@@ -79,12 +80,13 @@ def prunable(build: Path, keep: int) -> list[Path]:
 
 
 def remove_release(folder: Path) -> None:
-    """Remove a release's folder; it stops being one in one step."""
+    """Remove a release's folder; it stops being one in one step. Its TensorRT plans go, too."""
     for leftover in folder.parent.glob(f"{REMOVED}*"):
         shutil.rmtree(leftover)
     gone = Path(tempfile.mkdtemp(prefix=REMOVED, dir=folder.parent))
     folder.rename(gone / folder.name)
     shutil.rmtree(gone)
+    shutil.rmtree(folder.parent.parent / PLANS / folder.name, ignore_errors=True)
 
 
 def _age(build: Path, entry: Entry) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from tools.plans.graphs import STAGES, Graphs, NoGraphsError
 from tools.plans.library import RTX, TENSORRT, Library
 from tools.plans.making import facts_of
 from tools.plans.placing import PlanSource
+from tools.serving.catalogue import remove_release
 from tools.serving.profiles import plans_for
 from tools.serving.repository import read_config, write_served_repository
 from tools.serving.served import ServedRepository
@@ -177,3 +178,14 @@ def test_only_the_profile_gpu_needs_plans_and_a_triton_that_computes_them(tmp_pa
 def test_where_only_tensorrt_for_rtx_is_no_plan_is_looked_for(only_rtx: Library, tmp_path: Path) -> None:
     with pytest.raises(PlanRefused, match="makes engines that Triton cannot load"):
         PlanSource.here(tmp_path, Capability(8, 9))
+
+
+def test_plans_go_with_their_release(graphs: Graphs, source: PlanSource) -> None:
+    newer = make_plan_release(graphs.release.path.parent.parent, NEXT, graphs.path("rank").parent, "fp16")
+    for each in (graphs, newer):
+        make_plans(source, each, "9.0")
+    remove_release(graphs.release.path)
+
+    cache = PlanCache(Path(source.folder))
+    assert cache.plans(RELEASE) == []
+    assert len(cache.plans(NEXT)) == 2
