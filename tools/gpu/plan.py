@@ -13,7 +13,7 @@ from tools.gpu.clock import copy_bandwidth
 from tools.gpu.rows import FAILED, NOT_RUN, Goal, Row
 from tools.gpu.sections import Bench, Figures, Say, Section
 
-CLIENT = ("tritonclient", "grpc", "google.protobuf")
+CLIENT = ("tritonclient", "grpc", "google.protobuf", "rapidjson", "ml_dtypes", "packaging")
 SERVER = ("pytriton", *CLIENT, "pydantic", "threadpoolctl", "prometheus_client")
 STORE = ("lmdb", "msgpack")
 MAKING_UP = ("pandas", "pyarrow", "scipy", "pydantic", "tritonclient", *STORE)

@@ -15,8 +15,16 @@ from tools.gpu.card import Card
 from tools.gpu.clock import Clock
 from tools.gpu.rows import FAILED, NOT_RUN, Row
 
-PACKAGES = {"pytriton": "nvidia-pytriton", "grpc": "grpcio", "google.protobuf": "protobuf"}
+PACKAGES = {
+    "pytriton": "nvidia-pytriton",
+    "grpc": "grpcio",
+    "google.protobuf": "protobuf",
+    "rapidjson": "python-rapidjson",
+    "ml_dtypes": "ml-dtypes",
+}
 """What is to be installed for a module of another name."""
+MOST_WORDS = 300
+"""Letters of a failure that fit into the table; JSON has all of it."""
 
 
 @dataclass
@@ -89,8 +97,8 @@ def run_section(section: Section, bench: Bench, say: Say) -> tuple[Figures, list
     try:
         figures, found = section.run(bench, section.rows, say)
     except Exception as error:  # the other sections may still say something
-        problem = f"{type(error).__name__}: {str(error).strip() or 'no word'}"
-        rows = [row.without(FAILED + problem.splitlines()[0]) for row in section.rows.values()]
+        problem = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no word'}"
+        rows = [row.without(FAILED + problem[:MOST_WORDS]) for row in section.rows.values()]
         return {"error": traceback.format_exc()}, rows
     finally:
         bench.card.release_memory()

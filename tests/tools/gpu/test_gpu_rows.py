@@ -94,7 +94,7 @@ def test_a_section_that_breaks_down_says_why_in_each_of_its_rows(bench: Bench) -
         raise RuntimeError("out of memory\nand a long story")
 
     figures, rows = run_section(section(run), bench, say)
-    assert [row.verdict for row in rows] == ["failed: RuntimeError: out of memory"] * 2
+    assert [row.verdict for row in rows] == ["failed: RuntimeError: out of memory and a long story"] * 2
     assert "a long story" in figures["error"]
 
 
