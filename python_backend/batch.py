@@ -90,6 +90,8 @@ class BatchAnswerer:
         # A stage may make more than its model gives.
         outputs = {tensor.name: made[tensor.name] for tensor, _ in self._outputs}
         outputs |= dict.fromkeys(self._releases, arrays.full(sum(rows), self._release_number))
+        if len(rows) == 1:
+            return [outputs]
         ends = np.cumsum(rows)
         return [
             {name: array[end - count : end] for name, array in outputs.items()}
