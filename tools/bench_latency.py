@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +25,7 @@ from python_backend.release import Release
 from python_backend.stores import StoreUnavailable
 from tools.evaluation.served import requests_of
 from tools.load.visitors import stored_users
+from tools.machine import machine
 from tools.releases.folder import NoReleaseError, find_release
 from tools.serving.repository import write_served_repository
 from tools.serving.server import LOCAL, STAGED, TritonServer
@@ -106,7 +105,7 @@ def measure(
     ]
     figures["served p50 - in process p50"] = float(np.median([one - other for one, other in medians]))
     figures["served p50 / in process p50"] = float(np.median([one / other for one, other in medians]))
-    figures["machine"] = f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}"
+    figures["machine"] = machine()
     figures["runs"] = f"{repeats} repeats of {len(users)} requests each, in turns"
     return figures
 
@@ -118,14 +117,6 @@ def _time(ask: Callable[[int], None], users: NDArray[np.int64]) -> list[float]:
         ask(user)
         milliseconds.append((time.perf_counter() - started) * 1000)
     return milliseconds
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")
 
 
 def _print(figures: dict[str, object]) -> None:

@@ -32,6 +32,7 @@ try:
 except ImportError as error:  # pragma: no cover - an environment without the server's libraries
     sys.exit(f"bench_retrieval.py: {error}; pip install 'tritonrec[server]' brings what is missing")
 
+from tools.machine import processor
 from tools.synthetic.vectors import clustered_vectors
 
 EXAMPLES = """\
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         "repeats": options.repeats,
         "clock": "CPU time of the thread" if options.cpu_time else "wall",
-        "machine": f"core {core} of {os.cpu_count()} × {_processor()}, Python {platform.python_version()}",
+        "machine": f"core {core} of {os.cpu_count()} × {processor()}, Python {platform.python_version()}",
     }
     _print(console, figures)
     if options.json:
@@ -204,14 +205,6 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
     copies = [row["copy"]["GB/s"] for row in figures["rows"]]
     console.print(f"copy: {min(copies):.1f} to {max(copies):.1f} GB/s; medians of {figures['repeats']} turns")
     console.print(figures["machine"])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from rich.console import Console
 from tritonrec_client import Client
 
 from python_backend.stores import StoreUnavailable
+from tools.arguments import above_zero
 from tools.bench_latency import REPEATS, REQUESTS, draw_users, measure
 from tools.growth import Figures, growth_of, growth_plot, latency_table, memory_table
 from tools.memory import memory_of_models
@@ -146,12 +147,6 @@ def tell(figures: Figures, console: Console) -> None:
     console.print(f"{latency['machine']}; {latency['runs']}")
 
 
-def _above_zero(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number of at least 1")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python tools/bench_scale.py",
@@ -161,13 +156,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--items",
-        type=_above_zero,
+        type=above_zero,
         nargs="+",
         default=list(SIZES),
         metavar="N",
         help=f"the sizes; default: {' '.join(map(str, SIZES))}",
     )
-    parser.add_argument("--users", type=_above_zero, metavar="N", help="default: as many as items")
+    parser.add_argument("--users", type=above_zero, metavar="N", help="default: as many as items")
     parser.add_argument(
         "--output",
         type=Path,
@@ -176,10 +171,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder of build folders; default: build/scale",
     )
     parser.add_argument(
-        "--repeats", type=_above_zero, default=REPEATS, metavar="N", help=f"default: {REPEATS}"
+        "--repeats", type=above_zero, default=REPEATS, metavar="N", help=f"default: {REPEATS}"
     )
     parser.add_argument(
-        "--requests", type=_above_zero, default=REQUESTS, metavar="N", help=f"default: {REQUESTS}"
+        "--requests", type=above_zero, default=REQUESTS, metavar="N", help=f"default: {REQUESTS}"
     )
     return parser
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -35,6 +33,7 @@ from tools.load.calls import NoServerError
 from tools.load.probing import Prober, Windows
 from tools.load.slo import Slo
 from tools.load.visitors import Audience, stored_users
+from tools.machine import machine
 from tools.releases.folder import NoReleaseError
 from tools.serving.activation import ActivationRefused, Control
 from tools.serving.repository import write_served_repository
@@ -211,7 +210,7 @@ async def _measure(
         "longest pause around a switch, ms": _longest_pause(busy),
         "longest pause without switching, ms": round(1000 * float(np.diff(sorted(quiet.answered)).max()), 1),
         "problems": (trial.problems + quiet.problems + busy.problems)[:10],
-        "machine": f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}",
+        "machine": machine(),
     }
 
 
@@ -276,14 +275,6 @@ def _longest_pause(phase: Phase) -> float:
     gaps = np.diff(times)
     near = [gaps[np.abs(times[1:] - change) < NEAR].max() for change in changes]
     return round(1000 * float(max(near, default=0.0)), 1)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")
 
 
 def _print(figures: dict[str, object]) -> None:

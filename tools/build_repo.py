@@ -11,6 +11,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from python_backend.stores import StoreUnavailable, open_store
+from tools.arguments import above_zero, seed
 from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, StoreConfig, load_config, require_teacher
 from tools.config.compression import VARIANTS
@@ -246,18 +247,6 @@ def parse_options(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _above_zero(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number of at least 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}; a seed is a whole number of at least 0")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python tools/build_repo.py",
@@ -266,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the build's TOML file")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="instead of the file's")
+    parser.add_argument("--seed", type=seed, metavar="N", help="instead of the file's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the file's")
     parser.add_argument(
         "--profile",
@@ -291,12 +280,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="with --refresh: again and again, until Ctrl-C")
     parser.add_argument(
         "--every",
-        type=_above_zero,
+        type=above_zero,
         metavar="SECONDS",
         help="--watch: so long after the last, if there is any",
     )
     parser.add_argument(
-        "--events", type=_above_zero, metavar="N", help="--watch: as soon as so many events have been logged"
+        "--events", type=above_zero, metavar="N", help="--watch: as soon as so many events have been logged"
     )
     parser.add_argument(
         "--activate", metavar="ADDRESS", help="--watch: activate what passes the gates on this server (gRPC)"

@@ -23,6 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tools.arguments import above_zero
 from tools.checks import CheckFailed
 from tools.compression.receipt import ELSEWHERE, Receipt, Row, measure
 from tools.compression.requests import past_requests
@@ -32,7 +33,7 @@ from tools.config.compression import VARIANTS
 from tools.data.dataset import load_dataset
 from tools.data.problems import DataProblems
 from tools.evaluation.metrics import Interval
-from tools.load.report import machine
+from tools.machine import machine
 from tools.progress import Steps
 from tools.releases.manifest import combined_hash, file_hash
 from tools.releases.validate import held_out_models
@@ -178,12 +179,6 @@ def _variants(text: str) -> tuple[str, ...]:
     return (FULL, *(name for name in dict.fromkeys(names) if name != FULL))
 
 
-def _repeats(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number of at least 1")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python tools/compress.py",
@@ -201,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"beside full, by default all: {', '.join(VARIANTS)}",
     )
     parser.add_argument(
-        "--repeats", type=_repeats, default=300, metavar="N", help="of each timed request (default: 300)"
+        "--repeats", type=above_zero, default=300, metavar="N", help="of each timed request (default: 300)"
     )
     parser.add_argument(
         "--unfolded",

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from python_backend.release import Release
+from tools.arguments import above_zero
 from tools.checks import CheckFailed
 from tools.config.build import ConfigError, load_config
 from tools.progress import Steps
@@ -227,12 +228,6 @@ def _shown(console: Console, total: int) -> Show:
     return show
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number of at least 1")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python tools/release.py",
@@ -285,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     rollback = add("rollback", _rollback, "have the server switch to the release that was active before")
     prune = add("prune", _prune, "remove old releases; never the active, the previous or an arm's one")
     prune.add_argument(
-        "--keep", type=_count, default=3, metavar="N", help="how many of the newest (default: 3)"
+        "--keep", type=above_zero, default=3, metavar="N", help="how many of the newest (default: 3)"
     )
     prune.add_argument("--dry-run", action="store_true", help="only say which")
     diff = add("diff", _diff, "how two releases differ")

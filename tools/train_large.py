@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from python_backend.stores import StoreUnavailable
+from tools.arguments import above_zero, seed
 from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, load_config
 from tools.data.problems import DataProblems
@@ -229,18 +230,6 @@ def _memory(trainer: Trainer) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _above_zero(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is a whole number of at least 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}; a seed is a whole number of at least 0")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="torchrun … tools/train_large.py",
@@ -249,10 +238,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the model's TOML file")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="instead of the file's")
+    parser.add_argument("--seed", type=seed, metavar="N", help="instead of the file's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the file's")
     parser.add_argument(
-        "--batch", type=_above_zero, metavar="ROWS", help="of all processes together, instead of the file's"
+        "--batch", type=above_zero, metavar="ROWS", help="of all processes together, instead of the file's"
     )
     parser.add_argument(
         "--validate",

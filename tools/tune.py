@@ -32,7 +32,6 @@ from tools.config.build import ConfigError
 from tools.config.tuning import TUNED_MODELS, TUNING, ModelTuning, Tuning, dump_tuning, load_tuning
 from tools.load.bench import Bench
 from tools.load.calls import NoServerError
-from tools.load.report import machine
 from tools.load.slo import SloError
 from tools.load.sweep import (
     Axis,
@@ -42,6 +41,7 @@ from tools.load.sweep import (
     look_around,
 )
 from tools.load.sweep_report import FINALS, FIRST, Sweep, figures, finals_rows, first_rows, markdown, table
+from tools.machine import machine
 from tools.releases.folder import LATEST, NoReleaseError
 from tools.serving.repository import RepositoryError
 from tools.serving.server import LOCAL, STAGED

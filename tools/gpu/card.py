@@ -6,9 +6,10 @@ import os
 import platform
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+
+from tools.machine import processor
 
 CUDA, CPU = "cuda", "cpu"
 
@@ -51,7 +52,7 @@ class Card:
 
     def facts(self) -> dict[str, str]:
         """Hardware, driver and libraries, in words."""
-        facts = {"processor": f"{os.cpu_count()} × {_processor()}", "python": platform.python_version()}
+        facts = {"processor": f"{os.cpu_count()} × {processor()}", "python": platform.python_version()}
         facts["torch"] = f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"
         if not self.is_gpu:
             return {"card": "none: the processor, which tries the code and measures nothing", **facts}
@@ -76,11 +77,3 @@ def _driver(number: int) -> dict[str, str]:
             continue
         facts[name] = answer.stdout.strip()
     return facts
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")

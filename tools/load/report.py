@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from tools.load.schedule import Step
 from tools.load.search import Capacity
 from tools.load.slo import Slo
 from tools.load.stages import Bottleneck, StageWatch, bottleneck
+from tools.machine import machine
 
 Figures = dict[str, Any]
 JSON, HTML = "report.json", "report.html"
@@ -182,16 +181,3 @@ def _head(setting: Setting, slo: Slo | None) -> Figures:
 
 def _named(found: Bottleneck | None) -> Figures | None:
     return None if found is None else {"stage": found.stage, "reason": found.reason}
-
-
-def machine() -> str:
-    """This machine in a few words."""
-    return f"{os.cpu_count()} × {_processor()}, Python {platform.python_version()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")

@@ -43,6 +43,7 @@ from python_backend.release import Release
 from python_backend.stores import StoreUnavailable
 from tools.load.slo import Slo, SloError
 from tools.load.visitors import Audience, stored_users
+from tools.machine import processor
 from tools.releases.folder import NoReleaseError, find_release
 from tools.serving.wheel import ServerUnavailableError
 
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bound = turns.in_process_figures(CORES)
     figures = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{CORES} × {_processor()}, Linux {platform.release()}",
+        "machine": f"{CORES} × {processor()}, Linux {platform.release()}",
         "release": release.name,
         "sizes": release.sizes.to_dict(),
         "slo": str(slo),
@@ -180,11 +181,6 @@ def _tell(figures: Figures, console: Console) -> None:
         console.print(f"[bold red]the machine was not quiet: {used}; do not use these figures[/bold red]")
     for who, found in figures["versions"].items():
         console.print(f"{who}: " + ", ".join(f"{name} {version}" for name, version in found.items()))
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "processor")
 
 
 def _interrupt(*_: object) -> NoReturn:
