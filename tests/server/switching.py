@@ -16,7 +16,14 @@ from typing import Self
 
 import numpy as np
 from tritonrec_client import Client, Page, RecommendError, Retry
-from tritonrec_client.contract import FEEDBACK, PIPELINE, RECOMMEND, STAGES, release_to_wire
+from tritonrec_client.contract import (
+    FEEDBACK,
+    PIPELINE,
+    RECOMMEND,
+    RETRIEVE_AND_RANK,
+    STAGES,
+    release_to_wire,
+)
 
 from python_backend.release import MANIFEST, Release
 from tools.releases.golden import GOLDEN
@@ -99,7 +106,7 @@ class Site:
         releases = {release, *(arms or {}).values()}
         wanted = {f"{model.name}_{name}" for model in (PIPELINE, RECOMMEND) for name in releases}
         wanted |= {RECOMMEND.name, *WRITERS, *(f"{RECOMMEND.name}_{arm}" for arm in arms or {})}
-        stages = {f"{stage.name}_{name}" for stage in STAGES for name in releases}
+        stages = {f"{stage.name}_{name}" for stage in (*STAGES, RETRIEVE_AND_RANK) for name in releases}
         assert {path.name for path in self.served.folder.iterdir() if path.is_dir()} == wanted | stages
         assert not list(self.build.glob(".served.*"))
         with ModelControl(self.triton.address) as control:
