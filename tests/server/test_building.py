@@ -63,6 +63,7 @@ def test_a_release_holds_what_serving_needs_and_a_report(tiny_build: Build) -> N
         "feature_lookup",
         "retrieve",
         "rank",
+        "retrieve_and_rank",
         "rerank",
         "record_event",
         "forget_user",
