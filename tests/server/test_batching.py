@@ -28,7 +28,8 @@ def test_concurrent_callers_are_answered_together(server: Server) -> None:
 
     assert pages == [[page] * CALLS for page in alone]
     spent = after[f"pipeline_{server.release}"] - before[f"pipeline_{server.release}"]
-    assert spent.requests == CALLERS * CALLS
+    # Triton counts a request just after it was answered, so the one before the first may be among these.
+    assert 0 <= spent.requests - CALLERS * CALLS <= 1
     # Six or so share an execution on two cores; a machine with many cores needs to share less.
     assert spent.executions < 0.8 * spent.requests
 
