@@ -3,7 +3,7 @@
 # where they are missing. Does nothing when all is there.
 #
 #   tools/setup.sh         what building and serving need
-#   tools/setup.sh test    and what the tests need: redis-server, openssl, promtool
+#   tools/setup.sh test    and what the tests need: the extra dev; redis-server, openssl, promtool
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -53,13 +53,16 @@ python=$(find_python)
 mapfile -t packages < <(missing_packages "${1:-}")
 [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
 
-stamp=.venv/installed-$(cat pyproject.toml clients/pyproject.toml | sha256sum | cut -c1-16)
-if [ ! -e "$stamp" ]; then
+extras=server,build,load,deploy
+[ "${1:-}" != test ] || extras+=,dev
+hash=$(cat pyproject.toml clients/pyproject.toml | sha256sum | cut -c1-16)
+stamp=.venv/installed-$extras-$hash
+if [ ! -e "$stamp" ] && [ ! -e ".venv/installed-server,build,load,deploy,dev-$hash" ]; then
     printf 'setup: installing into .venv (the first time takes a few minutes)\n'
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     rm -f .venv/installed-*
     # One resolver call: numpy < 2 must hold for every package at once.
-    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e ./clients -e '.[server,build,dev,load,deploy]' \
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e ./clients -e ".[$extras]" \
         || fail "pip could not install the dependencies; its message is above"
     .venv/bin/python -m pip check || fail "the installed packages do not fit together"
     touch "$stamp"
