@@ -55,8 +55,8 @@ bench-scale: setup ## made-up catalogues of 10,000 to a million items: latency, 
 bench-retrieval: setup ## searching a million items against the memory's bandwidth
 	@$(PYTHON_VENV) tools/bench_retrieval.py
 
-bench-switching: build ## 20 activations and rollbacks under load: failures, mixed answers, p99
-	@$(PYTHON_VENV) tools/bench_switching.py --build build
+bench-switching: build ## 20 activations and rollbacks under load (SWITCHING="--releases A B --every 30"): failures, p99
+	@$(PYTHON_VENV) tools/bench_switching.py --build build $(SWITCHING)
 
 bench-refresh: data ## refresh against full build, and items that nobody has met (half an hour)
 	@$(PYTHON_VENV) tools/bench_refresh.py --config $(CONFIG)
