@@ -47,7 +47,7 @@ class Maker:
     ) -> None:
         self.ranker, self.config, self.rank = ranker, config, rank
         self.requests, self.features, self.sizes, self.seed = requests, features, sizes, seed
-        self._models: dict[str, Ranker] = {"full": ranker}
+        self._models: dict[str, Ranker] = {FULL: ranker}
         self._written: dict[str, Path] = {}
 
     def write(
