@@ -39,7 +39,6 @@ from python_backend.release import Release
 from tools.checks import TOLERANCE, CheckFailed
 from tools.data.interactions import Interactions
 from tools.evaluation.served import Tensors, infer
-from tools.releases.manifest import read_manifest
 
 GOLDEN = "golden.npz"
 PATIENCE = 60.0
@@ -140,9 +139,8 @@ def check_golden_pages(
     """Ask `recommend` for the pages in ``golden.npz`` of `release`, as clients do, and compare.
 
     As `check_golden`, but from end to end only and by the name that clients use, so that it may be asked
-    through a Service whatever models there are behind it: a release that was built for cards is taken to be
-    computed by one. Raises NotServing where `release` is not what
-    answers, and CheckFailed where it answers otherwise.
+    through a Service. Raises NotServing where `release` is not what answers, and CheckFailed where it answers
+    otherwise.
     """
     kept = _read(release)
     inputs = {tensor.name: kept[f"inputs/{tensor.name}"] for tensor in RECOMMEND.inputs}
@@ -150,8 +148,7 @@ def check_golden_pages(
     found = _ask(client, RECOMMEND.name, release, inputs, alias=True)
     _require_pages(RECOMMEND.name, found)
     if not with_rules:
-        on_cards = bool(read_manifest(release.path).get("config", {}).get("profiles"))
-        require = _require_alike if on_cards else _require_same
+        require = _require_alike if _computed_on_a_card(client, release) else _require_same
         require(RECOMMEND.name, inputs, expected, found)
 
 
