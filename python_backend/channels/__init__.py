@@ -1,0 +1,1 @@
+"""What finds candidates for the stage `retrieve`, besides graphs."""
