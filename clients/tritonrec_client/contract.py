@@ -105,6 +105,8 @@ class Reason(enum.IntEnum):
     """Moved up, past better scores, because it differs from the items above it."""
     PINNED = 4
     """An operator's rule put it there."""
+    EXPLORED = 5
+    """Drawn at random to learn what becomes of it; see the place's propensity."""
 
 
 class Event(enum.IntEnum):
@@ -172,12 +174,18 @@ RANK_SCORE = Tensor("rank_score", "FP32", "candidates")
 ITEM_ID = Tensor("item_id", "INT64", "results")
 SCORE = Tensor("score", "FP32", "results")
 REASON = Tensor("reason", "INT32", "results")
+PROPENSITY = Tensor("propensity", "FP32", "results")
 STATUS = Tensor("status", "INT32", 1)
 
 
 def release_tensor(stage: str) -> Tensor:
     """The tensor in which `stage` says which release it belongs to (see `release_to_wire`)."""
     return Tensor(f"{stage}_release", "INT64", 1)
+
+
+def names_release(tensor: str) -> bool:
+    """Whether the tensor called so says which release a stage belongs to."""
+    return tensor.endswith("_release") and tensor != PAGE_RELEASE.name
 
 
 STAGES: tuple[Model, ...] = (
@@ -199,14 +207,14 @@ STAGES: tuple[Model, ...] = (
     Model(
         "rerank",
         (CANDIDATE, RANK_SCORE, HISTORY, SEEN, LOOKUP_STATUS, DIVERSITY),
-        (ITEM_ID, SCORE, REASON, STATUS, release_tensor("rerank")),
+        (ITEM_ID, SCORE, REASON, PROPENSITY, STATUS, release_tensor("rerank")),
     ),
 )
 
 RECOMMEND = Model(
     "recommend",
     (USER_ID, SESSION_ITEMS, DIVERSITY),
-    (ITEM_ID, SCORE, REASON, STATUS, *(release_tensor(stage.name) for stage in STAGES)),
+    (ITEM_ID, SCORE, REASON, PROPENSITY, STATUS, *(release_tensor(stage.name) for stage in STAGES)),
 )
 
 PIPELINE = Model("pipeline", RECOMMEND.inputs, RECOMMEND.outputs)

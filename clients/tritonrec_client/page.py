@@ -23,6 +23,8 @@ class Recommendation:
     """The probability, as the ranker sees it, that this is what the user turns to next."""
     reason: Reason | int
     """Why it is here; a bare int where the server knows more reasons than this client."""
+    propensity: float = 1.0
+    """How likely this item was to be shown at this place, given all above it; 1 where nothing was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,15 @@ def decode(
 
     `counts` ``[B]`` cuts each page to its first items; None keeps them all. `arm` is the pages' arm.
     """
-    item_ids, scores, reasons, statuses = (
+    item_ids, scores, reasons, propensities, statuses = (
         arrays[tensor.name].tolist()
-        for tensor in (contract.ITEM_ID, contract.SCORE, contract.REASON, contract.STATUS)
+        for tensor in (
+            contract.ITEM_ID,
+            contract.SCORE,
+            contract.REASON,
+            contract.PROPENSITY,
+            contract.STATUS,
+        )
     )
     releases = {
         stage.name: arrays[contract.release_tensor(stage.name).name].tolist() for stage in contract.STAGES
@@ -67,8 +75,10 @@ def decode(
     return [
         Page(
             tuple(
-                Recommendation(item_id, score, _reason(reason))
-                for item_id, score, reason in zip(item_ids[row], scores[row], reasons[row], strict=True)
+                Recommendation(item_id, score, _reason(reason), propensity)
+                for item_id, score, reason, propensity in zip(
+                    item_ids[row], scores[row], reasons[row], propensities[row], strict=True
+                )
                 if item_id != contract.PADDING_ID
             )[:count],
             Status(statuses[row][0]),

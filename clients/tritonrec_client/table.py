@@ -15,6 +15,7 @@ REASON_WORDS: dict[int, str] = {
     Reason.POPULAR: "popular with newcomers",
     Reason.VARIETY: "for variety",
     Reason.PINNED: "pinned by a rule",
+    Reason.EXPLORED: "drawn to learn from it",
 }
 
 STATUS_WORDS: dict[Status, str] = {

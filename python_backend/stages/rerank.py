@@ -265,6 +265,7 @@ class _Page:
             "item_id": np.where(filled, items, PADDING_ID),
             "score": np.where(filled, self.probability[rows, chosen], 0).astype(np.float32),
             "reason": np.where(filled, reason, Reason.PADDING).astype(np.int32),
+            "propensity": np.ones(filled.shape, np.float32),
             "status": status.astype(np.int32),
         }
 

@@ -32,16 +32,17 @@ def outputs() -> Arrays:
         "item_id": np.array([[5, 2**63 - 1, 0], [9, -1, -1]], np.int64),
         "score": np.array([[3.5, 2.0, -1.0], [0.5, 0, 0]], np.float32),
         "reason": np.array([[1, 3, 4], [2, 0, 0]], np.int32),
+        "propensity": np.array([[1, 0.25, 1], [1, 1, 1]], np.float32),
         "status": np.array([[0], [66]], np.int32),
         **{f"{stage.name}_release": release for stage in STAGES},
     }
 
 
-def test_pages_hold_items_best_first_with_score_and_reason() -> None:
+def test_pages_hold_items_best_first_with_score_reason_and_propensity() -> None:
     first, _ = decode(outputs(), [None, None])
     assert first.items == (
         Recommendation(5, 3.5, Reason.HISTORY),
-        Recommendation(2**63 - 1, 2.0, Reason.VARIETY),
+        Recommendation(2**63 - 1, 2.0, Reason.VARIETY, 0.25),
         Recommendation(0, -1.0, Reason.PINNED),
     )
     assert first.status == Status.OK
