@@ -149,6 +149,7 @@ class Callers:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
+        self._by_caller: dict[int, list[Page]] = {user: [] for user in self.users}
         self._threads = [threading.Thread(target=self._call, args=(user,)) for user in self.users]
         for thread in self._threads:
             thread.start()
@@ -169,16 +170,30 @@ class Callers:
 
     @property
     def releases(self) -> list[str]:
-        """The releases of the pages in their order, each once while it stays the same."""
-        names = [page.release for page in list(self.pages)]
-        return [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]
+        """The releases of a caller's pages in their order, each once while it stays the same.
+
+        Those of the caller who saw most of them; the others may have begun later, but saw the same.
+        """
+        longest: list[str] = max((_changes(pages) for pages in self._by_caller.values()), key=len)
+        for pages in self._by_caller.values():
+            seen = _changes(pages)
+            assert seen == longest[len(longest) - len(seen) :]
+        return longest
 
     def _call(self, user: int) -> None:
         with Client(self.address, timeout=20.0, retry=Retry(attempts=1)) as client:
             while not self._stop.is_set():
                 try:
-                    self.pages.append(client.recommend(user))
+                    page = client.recommend(user)
+                    self.pages.append(page)
+                    # Of two callers, the slower one may get an older answer later.
+                    self._by_caller[user].append(page)
                 except RecommendError as error:
                     self.errors.append(error)
                 # Enough to notice an error, little enough not to slow everything else down.
                 time.sleep(0.01)
+
+
+def _changes(pages: list[Page]) -> list[str]:
+    names = [page.release for page in list(pages)]
+    return [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from switching import Callers, Site, copy_release
 from tiny import Build
+from tritonrec_client.contract import RECOMMEND
 
 from tools import serve
 from tools.serving.activation import ActivationRefused
@@ -48,6 +50,15 @@ def server_of(launcher: int) -> int:
     """The process id of the Triton that the process `launcher` started."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     return next(int(pid) for pid in children if "tritonserver" in Path(f"/proc/{pid}/comm").read_text())
+
+
+def kill_while_loading(site: Site, server: int) -> None:
+    """Kill the process group `server` as soon as the second release's ensemble is there to be loaded."""
+    ensemble = site.served.folder / f"{RECOMMEND.name}_{SECOND}"
+    while not ensemble.exists():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.killpg(server, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -97,8 +108,8 @@ def test_an_activation_whose_server_dies_says_so_and_the_next_start_serves_the_o
     with serving(site, store, "--release", FIRST) as launcher:
         server = server_of(launcher.pid)
         with site.control() as control:
-            threading.Timer(0.8, os.killpg, (server, signal.SIGKILL)).start()
-            with pytest.raises(ActivationRefused, match="load: "):
+            threading.Thread(target=kill_while_loading, args=(site, server)).start()
+            with pytest.raises(ActivationRefused, match="^load: "):
                 control.activate(site.release(SECOND))
 
     with serving(site, store):
