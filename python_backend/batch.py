@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tritonrec_client.contract import MODELS, Tensor, release_tensor, release_to_wire
+from tritonrec_client.contract import MODELS, Model, Tensor, names_release, release_to_wire
 
 from python_backend.arrays import NUMPY
 from python_backend.release import Release
@@ -31,15 +31,17 @@ class BatchAnswerer:
     What a stage cannot answer now, it cannot answer for any of them.
     """
 
-    def __init__(self, stage: Stage, release: Release) -> None:
-        model = MODELS[stage.name]
+    def __init__(self, stage: Stage, release: Release, model: Model | None = None) -> None:
+        """`model` is what the stage takes and gives, by default what the contract says of it."""
+        model = model or MODELS[stage.name]
         self._stage = stage
         self._inputs = model.inputs
         self._release_number = release_to_wire(release.name)
-        releases = {release_tensor(name) for name in MODELS}
-        self._releases = [tensor.name for tensor in model.outputs if tensor in releases]
+        self._releases = [tensor.name for tensor in model.outputs if names_release(tensor.name)]
         self._outputs = [
-            (tensor, tensor.resolve(release.sizes)) for tensor in model.outputs if tensor not in releases
+            (tensor, tensor.resolve(release.sizes))
+            for tensor in model.outputs
+            if not names_release(tensor.name)
         ]
 
     def __call__(self, requests: Sequence[Arrays]) -> list[Answer]:

@@ -7,15 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
-from tritonrec_client.contract import MODELS, PIPELINE, RETRIEVE_AND_RANK, STAGES
+from tritonrec_client.contract import PIPELINE, RETRIEVE_AND_RANK
 
+from python_backend.plan import Plan, Step
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
 
 STAGE_CLASSES = {
     "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
     "retrieve": "python_backend.stages.retrieve:Retrieve",
+    "merge": "python_backend.stages.merge:Merge",
+    "cut": "python_backend.stages.cut:Cut",
     "rank": "python_backend.stages.rank:Rank",
+    "blend": "python_backend.stages.blend:Blend",
     "rerank": "python_backend.stages.rerank:Rerank",
     PIPELINE.name: "python_backend.pipeline:Pipeline",
     RETRIEVE_AND_RANK.name: "python_backend.gpu.stage:RetrieveAndRank",
@@ -46,40 +50,46 @@ class Pipeline(Stage):
 
     name: ClassVar[str] = PIPELINE.name
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self.stages = tuple(stages)
+    def __init__(self, steps: Sequence[tuple[Step, Stage]]) -> None:
+        self.steps = tuple(steps)
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
         """The pipeline of `release`; every stage gets the same `options`."""
-        return cls([load_stage(stage.name, release, options) for stage in STAGES])
+        return cls(
+            [
+                (step, load_stage(step.stage, step.release(release), options))
+                for step in Plan.of(release).steps
+            ]
+        )
 
     def check(self, inputs: Arrays) -> None:
         """Raise InvalidRequest where a stage would refuse what was sent, or an input is missing."""
         sent = {tensor.name for tensor in PIPELINE.inputs}
         for name in sorted(sent - inputs.keys()):
             raise InvalidRequest(name, "nothing", "one tensor; every input is required")
-        for stage in self.stages:
-            if sent & {tensor.name for tensor in MODELS[stage.name].inputs}:
+        for step, stage in self.steps:
+            if any(port.name in sent for port in step.inputs):
                 stage.check(inputs)
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
-        """Every tensor that the pipeline takes and makes, by the contract's names, ``[B, width]``.
+        """Every tensor that the pipeline takes and makes, by its name on the way, ``[B, width]``.
 
         `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs, Unavailable where a
         stage does, and StageFailed.
         """
         self.check(inputs)
         tensors = dict(inputs)
-        for stage in self.stages:
+        for step, stage in self.steps:
             began = time.perf_counter()
             # No more than Triton would hand to it.
-            taken = {tensor.name: tensors[tensor.name] for tensor in MODELS[stage.name].inputs}
+            taken = {port.tensor: tensors[port.name] for port in step.inputs}
             try:
-                tensors |= stage(taken)
+                made = stage(taken)
             except Unavailable:
                 raise
             except Exception as error:
-                raise StageFailed(failure(stage.name, error)) from error
-            self.observe(stage.name, time.perf_counter() - began)
+                raise StageFailed(failure(step.model, error)) from error
+            tensors |= {port.name: made[port.tensor] for port in step.outputs if port.tensor in made}
+            self.observe(step.model, time.perf_counter() - began)
         return tensors

@@ -16,12 +16,14 @@ MANIFEST = "manifest.json"
 class Release:
     """An opened release.
 
-    `name` is 12 hexadecimal digits, `sizes` the widths it was built with, `path` its folder.
+    `name` is 12 hexadecimal digits, `sizes` the widths it was built with, `path` its folder, and `step` where
+    a step of it has its files among the artifacts.
     """
 
     name: str
     sizes: Sizes
     path: Path
+    step: str = "."
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -39,4 +41,4 @@ class Release:
     @property
     def artifacts(self) -> Path:
         """The folder of what was trained: graphs, item arrays, encoders."""
-        return self.path / "artifacts"
+        return self.path / "artifacts" / self.step

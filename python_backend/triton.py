@@ -23,6 +23,7 @@ from python_backend.deadline import Admission, milliseconds_left
 from python_backend.metrics import StageSeconds
 from python_backend.outcomes import ANSWERED, FAILED, INVALID, LATE, UNAVAILABLE, Outcomes
 from python_backend.pipeline import StageFailed, failure, load_stage
+from python_backend.plan import Plan
 from python_backend.release import Release
 from python_backend.stages.base import Array, InvalidRequest, Unavailable
 
@@ -42,11 +43,15 @@ class StageModel:
         # The stub imports numpy before our code, so environment variables no longer reach its BLAS.
         threadpool_limits(int(options["threads"]))
         release = Release.open(Path(options["release_dir"]))
-        self._name = name
+        # Several steps of a release may run the same stage.
+        step = Plan.of(release).step(options.get("step", name))
+        model = MODELS[name] if step is None else step.contract
+        own = release if step is None else step.release(release)
+        self._name = model.name
         self._admission = Admission(float(options["least_time_left_ms"]))
-        self._inputs = [tensor.name for tensor in MODELS[name].inputs]
-        self._stage = in_background(lambda: load_stage(name, release, options))
-        self._answer = BatchAnswerer(self._stage, release)
+        self._inputs = [tensor.name for tensor in model.inputs]
+        self._stage = in_background(lambda: load_stage(name, own, options))
+        self._answer = BatchAnswerer(self._stage, own, model)
         self._release = release
         self._seconds: StageSeconds | None = None
         self._outcomes: Outcomes | None = None

@@ -109,6 +109,29 @@ class Reason(enum.IntEnum):
     """Drawn at random to learn what becomes of it; see the place's propensity."""
 
 
+class FoundBy(enum.IntEnum):
+    """The kind of retrieval channel that found an item; of several, the one that counted most."""
+
+    NONE = 0
+    """No item, or one that an operator's rule or exploration put there."""
+    TRANSFORMER = 1
+    """What the order of the user's history leads to."""
+    GRU = 2
+    LSTM = 3
+    MIND = 4
+    """One of the user's several interests."""
+    TWO_TOWERS = 5
+    ITEM_KNN = 6
+    """Whoever met items of the history met this one."""
+    EASE = 7
+    USER_KNN = 8
+    """Users with a similar history met it."""
+    CONTENT = 9
+    """Its text is like those of the history."""
+    POPULARITY = 10
+    """Many turn to it just now."""
+
+
 class Event(enum.IntEnum):
     """What a user did; clicks and purchases become history, everything is counted and logged."""
 
@@ -167,6 +190,7 @@ HISTORY = Tensor("history", "INT32", "history")
 SEEN = Tensor("seen", "INT32", "seen")
 LOOKUP_STATUS = Tensor("lookup_status", "INT32", 1)
 CANDIDATE = Tensor("candidate", "INT32", "candidates")
+CANDIDATE_CHANNEL = Tensor("candidate_channel", "INT32", "candidates")
 RETRIEVAL_SCORE = Tensor("retrieval_score", "FP32", "candidates")
 RANK_SCORE = Tensor("rank_score", "FP32", "candidates")
 
@@ -174,6 +198,8 @@ RANK_SCORE = Tensor("rank_score", "FP32", "candidates")
 ITEM_ID = Tensor("item_id", "INT64", "results")
 SCORE = Tensor("score", "FP32", "results")
 REASON = Tensor("reason", "INT32", "results")
+CHANNEL = Tensor("channel", "INT32", "results")
+BECAUSE = Tensor("because", "INT64", "results")
 PROPENSITY = Tensor("propensity", "FP32", "results")
 STATUS = Tensor("status", "INT32", 1)
 
@@ -207,14 +233,23 @@ STAGES: tuple[Model, ...] = (
     Model(
         "rerank",
         (CANDIDATE, RANK_SCORE, HISTORY, SEEN, LOOKUP_STATUS, DIVERSITY),
-        (ITEM_ID, SCORE, REASON, PROPENSITY, STATUS, release_tensor("rerank")),
+        (ITEM_ID, SCORE, REASON, CHANNEL, BECAUSE, PROPENSITY, STATUS, release_tensor("rerank")),
     ),
 )
 
 RECOMMEND = Model(
     "recommend",
     (USER_ID, SESSION_ITEMS, DIVERSITY),
-    (ITEM_ID, SCORE, REASON, PROPENSITY, STATUS, *(release_tensor(stage.name) for stage in STAGES)),
+    (
+        ITEM_ID,
+        SCORE,
+        REASON,
+        CHANNEL,
+        BECAUSE,
+        PROPENSITY,
+        STATUS,
+        *(release_tensor(stage.name) for stage in STAGES),
+    ),
 )
 
 PIPELINE = Model("pipeline", RECOMMEND.inputs, RECOMMEND.outputs)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tritonrec_client import contract
-from tritonrec_client.contract import Reason, Status
+from tritonrec_client.contract import FoundBy, Reason, Status
 from tritonrec_client.errors import MixedReleases
+
+_PLACE = (
+    contract.ITEM_ID,
+    contract.SCORE,
+    contract.REASON,
+    contract.CHANNEL,
+    contract.BECAUSE,
+    contract.PROPENSITY,
+)
+_Code = TypeVar("_Code", bound=enum.IntEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +35,10 @@ class Recommendation:
     """The probability, as the ranker sees it, that this is what the user turns to next."""
     reason: Reason | int
     """Why it is here; a bare int where the server knows more reasons than this client."""
+    channel: FoundBy | int = FoundBy.NONE
+    """The kind of channel that found it; a bare int where the server knows more kinds than this client."""
+    because: int | None = None
+    """The wire id of the history's item that is most like it, in the model's own space, if any is."""
     propensity: float = 1.0
     """How likely this item was to be shown at this place, given all above it; 1 where nothing was drawn."""
 
@@ -59,25 +75,26 @@ def decode(
 
     `counts` ``[B]`` cuts each page to its first items; None keeps them all. `arm` is the pages' arm.
     """
-    item_ids, scores, reasons, propensities, statuses = (
-        arrays[tensor.name].tolist()
-        for tensor in (
-            contract.ITEM_ID,
-            contract.SCORE,
-            contract.REASON,
-            contract.PROPENSITY,
-            contract.STATUS,
-        )
-    )
+    columns = [arrays[tensor.name].tolist() for tensor in _PLACE]
+    statuses = arrays[contract.STATUS.name].tolist()
     releases = {
-        stage.name: arrays[contract.release_tensor(stage.name).name].tolist() for stage in contract.STAGES
+        name.removesuffix("_release"): array.tolist()
+        for name, array in arrays.items()
+        if contract.names_release(name)
     }
     return [
         Page(
             tuple(
-                Recommendation(item_id, score, _reason(reason), propensity)
-                for item_id, score, reason, propensity in zip(
-                    item_ids[row], scores[row], reasons[row], propensities[row], strict=True
+                Recommendation(
+                    item_id,
+                    score,
+                    _known(Reason, reason),
+                    _known(FoundBy, channel),
+                    None if because == contract.PADDING_ID else because,
+                    propensity,
+                )
+                for item_id, score, reason, channel, because, propensity in zip(
+                    *(column[row] for column in columns), strict=True
                 )
                 if item_id != contract.PADDING_ID
             )[:count],
@@ -89,8 +106,8 @@ def decode(
     ]
 
 
-def _reason(value: int) -> Reason | int:
+def _known(codes: type[_Code], value: int) -> _Code | int:
     try:
-        return Reason(value)
+        return codes(value)
     except ValueError:
         return value

@@ -6,17 +6,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from tritonrec_client.contract import Reason, Status
+from tritonrec_client.contract import FoundBy, Reason, Status
 from tritonrec_client.items import Item
-from tritonrec_client.page import Page
-
-REASON_WORDS: dict[int, str] = {
-    Reason.HISTORY: "from the user's history",
-    Reason.POPULAR: "popular with newcomers",
-    Reason.VARIETY: "for variety",
-    Reason.PINNED: "pinned by a rule",
-    Reason.EXPLORED: "drawn to learn from it",
-}
+from tritonrec_client.page import Page, Recommendation
+from tritonrec_client.reasons import describe
 
 STATUS_WORDS: dict[Status, str] = {
     Status.ANONYMOUS_USER: "anonymous user",
@@ -29,11 +22,6 @@ STATUS_WORDS: dict[Status, str] = {
 }
 
 LONGEST_TITLE = 48
-
-
-def describe_reason(reason: Reason | int) -> str:
-    """`reason` in words."""
-    return REASON_WORDS.get(reason, f"reason {int(reason)}")
 
 
 def describe_status(status: Status) -> str:
@@ -64,7 +52,7 @@ def format_page(page: Page, titles: Mapping[int, Item] | None = None, *, latency
             *(() if titles is None else (_title(titles.get(place.item_id)),)),
             str(place.item_id) if titles is None else _key(titles.get(place.item_id), place.item_id),
             f"{place.score:.3f}",
-            describe_reason(place.reason),
+            describe(place, _because(place, titles)),
         )
         for rank, place in enumerate(page.items, start=1)
     ]
@@ -107,6 +95,12 @@ def page_to_json(
                 "title": None if item is None else item.title,
                 "score": place.score,
                 "reason": place.reason.name if isinstance(place.reason, Reason) else f"REASON_{place.reason}",
+                "channel": place.channel.name
+                if isinstance(place.channel, FoundBy)
+                else f"CHANNEL_{place.channel}",
+                "because": None if place.because is None else str(place.because),
+                "words": describe(place, _because(place, titles)),
+                "propensity": place.propensity,
             }
         )
     return {
@@ -117,6 +111,13 @@ def page_to_json(
         "arm": page.arm,
         "latency_ms": None if latency is None else round(latency * 1000, 3),
     }
+
+
+def _because(place: Recommendation, titles: Mapping[int, Item] | None) -> str | None:
+    """What people call the item of the history that `place` is nearest to; None where that is not known."""
+    if titles is None or place.because is None or place.because not in titles:
+        return None
+    return _title(titles[place.because])
 
 
 def _title(item: Item | None) -> str:

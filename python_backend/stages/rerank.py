@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from tritonrec_client.contract import PADDING_ID, Reason, Status
+from tritonrec_client.contract import CANDIDATE_CHANNEL, PADDING_ID, FoundBy, Reason, Status
 from tritonrec_client.ids import wire_id
 
 from python_backend.features import FeatureEncoder
@@ -265,9 +265,29 @@ class _Page:
             "item_id": np.where(filled, items, PADDING_ID),
             "score": np.where(filled, self.probability[rows, chosen], 0).astype(np.float32),
             "reason": np.where(filled, reason, Reason.PADDING).astype(np.int32),
+            "channel": np.where(
+                filled & ~self._pinned[rows, order], self._channels(inputs, chosen), 0
+            ).astype(np.int32),
+            "because": np.where(filled, self._nearest_of_history(inputs, chosen), PADDING_ID),
             "propensity": np.ones(filled.shape, np.float32),
             "status": status.astype(np.int32),
         }
+
+    def _channels(self, inputs: Arrays, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """The kind of channel that found each of the `chosen` columns ``[B, N]``; any kind for pinned ones."""
+        found = inputs.get(CANDIDATE_CHANNEL.name)
+        if found is None:  # a release with one channel
+            return np.full(chosen.shape, FoundBy.TRANSFORMER, np.int32)
+        return found[self.rows[:, None], np.minimum(chosen, self.n_candidates - 1)]
+
+    def _nearest_of_history(self, inputs: Arrays, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The item of the history that is most like each of the `chosen` ``[B, N]``: its wire id, or -1."""
+        vectors, history = self._catalogue.vectors, inputs["history"]
+        alike = vectors[self.items[self.rows[:, None], chosen]] @ vectors[history].transpose(0, 2, 1)
+        nearest = alike.argmax(axis=2)
+        # The vector of padding is zero, so this also holds where there is no history.
+        near = alike.max(axis=2) > 0
+        return np.where(near, self._catalogue.wire_ids[history[self.rows[:, None], nearest]], PADDING_ID)
 
 
 def _rows_contain(haystack: npt.NDArray[np.int32], needles: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from tritonrec_client import (
     Status,
     Unavailable,
 )
-from tritonrec_client.contract import STAGES, release_to_wire
+from tritonrec_client.contract import STAGES, FoundBy, release_to_wire
 from tritonrec_client.page import decode
 from tritonrec_client.request import Arrays
 
@@ -32,17 +32,19 @@ def outputs() -> Arrays:
         "item_id": np.array([[5, 2**63 - 1, 0], [9, -1, -1]], np.int64),
         "score": np.array([[3.5, 2.0, -1.0], [0.5, 0, 0]], np.float32),
         "reason": np.array([[1, 3, 4], [2, 0, 0]], np.int32),
+        "channel": np.array([[1, 8, 0], [10, 0, 0]], np.int32),
+        "because": np.array([[4, 2**63 - 2, -1], [-1, -1, -1]], np.int64),
         "propensity": np.array([[1, 0.25, 1], [1, 1, 1]], np.float32),
         "status": np.array([[0], [66]], np.int32),
         **{f"{stage.name}_release": release for stage in STAGES},
     }
 
 
-def test_pages_hold_items_best_first_with_score_reason_and_propensity() -> None:
+def test_pages_hold_items_best_first_with_all_that_is_said_of_them() -> None:
     first, _ = decode(outputs(), [None, None])
     assert first.items == (
-        Recommendation(5, 3.5, Reason.HISTORY),
-        Recommendation(2**63 - 1, 2.0, Reason.VARIETY, 0.25),
+        Recommendation(5, 3.5, Reason.HISTORY, FoundBy.TRANSFORMER, 4),
+        Recommendation(2**63 - 1, 2.0, Reason.VARIETY, FoundBy.USER_KNN, 2**63 - 2, 0.25),
         Recommendation(0, -1.0, Reason.PINNED),
     )
     assert first.status == Status.OK
@@ -65,6 +67,12 @@ def test_a_page_names_its_release() -> None:
     assert list(page.releases) == ["feature_lookup", "retrieve", "rank", "rerank"]
 
 
+def test_every_step_that_names_its_release_is_compared() -> None:
+    arrays = outputs()
+    arrays["retrieve_ease_release"] = np.full((2, 1), 1, np.int64)
+    assert not decode(arrays, [None, None])[0].is_consistent
+
+
 def test_a_page_names_its_arm_of_an_experiment() -> None:
     assert {page.arm for page in decode(outputs(), [None, None])} == {None}
     assert {page.arm for page in decode(outputs(), [None, None], "challenger")} == {"challenger"}
@@ -82,9 +90,10 @@ def test_a_page_of_mixed_releases_has_no_release() -> None:
 def test_reasons_and_status_flags_of_a_newer_server_are_kept_as_numbers() -> None:
     arrays = outputs()
     arrays["reason"] = np.full((2, 3), 77, np.int32)
+    arrays["channel"] = np.full((2, 3), 78, np.int32)
     arrays["status"] = np.array([[2 + 4096], [0]], np.int32)
     page = decode(arrays, [None, None])[0]
-    assert page.items[0].reason == 77
+    assert (page.items[0].reason, page.items[0].channel) == (77, 78)
     assert Status.UNKNOWN_USER in page.status
     assert int(page.status) == 4098
 

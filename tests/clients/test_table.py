@@ -8,9 +8,7 @@ import pytest
 from tritonrec_client import Item, Page, Reason, Recommendation, Status, format_page
 from tritonrec_client.contract import STAGES
 from tritonrec_client.table import (
-    REASON_WORDS,
     STATUS_WORDS,
-    describe_reason,
     describe_status,
     page_to_json,
 )
@@ -73,8 +71,7 @@ def test_a_mixed_page_shows_each_stage_s_release() -> None:
     assert page_to_json(page)["release"] is None
 
 
-def test_every_reason_and_every_status_has_words() -> None:
-    assert set(REASON_WORDS) == set(Reason) - {Reason.PADDING}
+def test_every_status_has_words() -> None:
     assert set(STATUS_WORDS) == set(Status)
 
 
@@ -91,10 +88,6 @@ def test_a_status_is_said_in_words(status: Status, words: str) -> None:
     assert describe_status(status) == words
 
 
-def test_a_reason_of_a_newer_server_is_shown_by_number() -> None:
-    assert describe_reason(77) == "reason 77"
-
-
 def test_json_keeps_63_bit_ids_as_strings() -> None:
     content = json.loads(json.dumps(page_to_json(PAGE, TITLES, latency=0.0123456)))
     assert content["items"][1] == {
@@ -104,6 +97,10 @@ def test_json_keeps_63_bit_ids_as_strings() -> None:
         "title": None,
         "score": -0.5,
         "reason": "VARIETY",
+        "channel": "NONE",
+        "because": None,
+        "words": "for variety",
+        "propensity": 1.0,
     }
     assert content["items"][0]["key"] == "sku-50"
     assert content["status"] == ["UNKNOWN_SESSION_ITEM"]

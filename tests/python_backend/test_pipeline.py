@@ -77,8 +77,9 @@ def request(user_id: int = USER, *, diversity: float = 0.0, rows: int = 1) -> di
 
 
 def test_the_stages_run_in_the_contracts_order(pipeline: Pipeline) -> None:
-    assert [stage.name for stage in pipeline.stages] == [stage.name for stage in STAGES]
-    assert list(STAGE_CLASSES) == [model.name for model in (*STAGES, PIPELINE, RETRIEVE_AND_RANK, *FEEDBACK)]
+    assert [step.model for step, _ in pipeline.steps] == [stage.name for stage in STAGES]
+    named = {model.name for model in (*STAGES, PIPELINE, RETRIEVE_AND_RANK, *FEEDBACK)}
+    assert set(STAGE_CLASSES) == named | {"merge", "cut", "blend"}
 
 
 def test_each_stage_is_timed(pipeline: Pipeline) -> None:
@@ -94,13 +95,15 @@ def test_each_stage_is_timed(pipeline: Pipeline) -> None:
 
 
 def test_a_stage_that_breaks_down_is_named(pipeline: Pipeline) -> None:
-    class Broken(type(pipeline.stages[2])):  # type: ignore[misc]
+    step, rank = pipeline.steps[2]
+
+    class Broken(type(rank)):  # type: ignore[misc]
         def __call__(self, inputs: Arrays) -> dict[str, Any]:
             raise IndexError("no such row")
 
     broken = Broken.__new__(Broken)
     with pytest.raises(StageFailed, match=r"rank failed \(IndexError: no such row\)"):
-        Pipeline([*pipeline.stages[:2], broken, pipeline.stages[3]])(request())
+        Pipeline([*pipeline.steps[:2], (step, broken), pipeline.steps[3]])(request())
 
 
 def test_a_page_comes_out_and_every_tensor_on_the_way(pipeline: Pipeline) -> None:
@@ -168,7 +171,7 @@ def test_a_bad_request_is_refused_by_name_before_any_stage_runs(
     pipeline: Pipeline, inputs: Arrays, field: str
 ) -> None:
     ran: list[str] = []
-    recorded = Pipeline([Recorded(stage, ran) for stage in pipeline.stages])
+    recorded = Pipeline([(step, Recorded(stage, ran)) for step, stage in pipeline.steps])
     with pytest.raises(InvalidRequest, match=f"^{field}: found .*; ") as refused:
         recorded(inputs)
     assert refused.value.field == field

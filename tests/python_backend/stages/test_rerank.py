@@ -58,6 +58,8 @@ def test_a_page_holds_the_best_items_with_their_wire_ids(stage: Rerank) -> None:
         "item_id": ((1, RESULTS), np.int64),
         "score": ((1, RESULTS), np.float32),
         "reason": ((1, RESULTS), np.int32),
+        "channel": ((1, RESULTS), np.int32),
+        "because": ((1, RESULTS), np.int64),
         "propensity": ((1, RESULTS), np.float32),
         "status": ((1, 1), np.int32),
     }
