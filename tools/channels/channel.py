@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tritonrec_client.contract import Sizes
 
 from tools.data.interactions import Interactions
+from tools.data.table import RawFeatures
 from tools.training.features import Features
 from tools.training.retriever import Progress
 
@@ -27,6 +28,8 @@ class Material:
         seed: where random choices start.
         item_vectors: vectors that the data brings, float32 ``[I + 1, width]`` by name; a row of zeros is
             an item without one.
+        item_features: what else is known of each item, by item index - 1, as the data has it; empty where
+            nothing is known of any.
     """
 
     interactions: Interactions
@@ -35,6 +38,7 @@ class Material:
     history: int
     seed: int
     item_vectors: dict[str, NDArray[np.float32]]
+    item_features: list[RawFeatures] = field(default_factory=list)
 
 
 class Channel(Protocol):
