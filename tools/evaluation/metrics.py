@@ -62,13 +62,19 @@ def ranks(ranked: npt.NDArray[Any], targets: npt.NDArray[Any]) -> Ints:
     return np.where(found.any(axis=1), found.argmax(axis=1), ABSENT).astype(np.int64)
 
 
-def ndcg(ranks: Ints, k: int) -> Floats:
-    """Normalised discounted cumulative gain at `k` per user (Järvelin & Kekäläinen 2002).
-
-    With one target per user the ideal list has it first, so the figure is ``1 / log2(rank + 2)`` inside
-    the first `k` places and 0 beyond them.
+def dcg(ranks: Ints, k: int, gain: float | Floats = 1.0) -> Floats:
+    """Discounted cumulative gain at `k` per user: `gain` of the target, a number for all or [n], over
+    ``log2(rank + 2)`` inside the first `k` places and 0 beyond them (Järvelin & Kekäläinen 2002).
     """
-    return np.where(ranks < k, 1.0 / np.log2(ranks.astype(np.float64) + 2.0), 0.0)
+    return np.where(ranks < k, gain / np.log2(ranks.astype(np.float64) + 2.0), 0.0)
+
+
+def ndcg(ranks: Ints, k: int) -> Floats:
+    """Discounted cumulative gain at `k` per user, as a share of that of the ideal list.
+
+    With one target per user the ideal list has it first and gains 1, so the figure equals `dcg`.
+    """
+    return dcg(ranks, k)
 
 
 def hit_rate(ranks: Ints, k: int) -> Floats:
@@ -79,6 +85,19 @@ def hit_rate(ranks: Ints, k: int) -> Floats:
 def recall(ranks: Ints, k: int) -> Floats:
     """The share of each user's targets among the first `k`; with one target it equals `hit_rate`."""
     return hit_rate(ranks, k)
+
+
+def precision(ranks: Ints, k: int) -> Floats:
+    """The share of each user's first `k` places that hold a target; with one target at most 1 / `k`.
+
+    Places that a shorter list leaves empty count: they hold no target.
+    """
+    return hit_rate(ranks, k) / k
+
+
+def f1(ranks: Ints, k: int) -> Floats:
+    """The harmonic mean of `precision` and `recall` at `k` per user, 0 where both are 0."""
+    return 2.0 * hit_rate(ranks, k) / (k + 1.0)
 
 
 def mrr(ranks: Ints, k: int) -> Floats:

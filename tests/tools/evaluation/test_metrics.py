@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import dcg_score, ndcg_score, precision_recall_fscore_support
 
 from tools.evaluation import metrics
 from tools.evaluation.metrics import ABSENT
@@ -83,6 +84,37 @@ def test_accuracy_agrees_with_the_textbook(data: tuple[Array, Array], k: int) ->
     assert metrics.mrr(found, k) == pytest.approx(
         [1 / (row.index(target) + 1) if target in row[:k] else 0 for row, target in pairs]
     )
+
+
+@given(lists_and_targets(), st.integers(1, 8))
+@settings(max_examples=30)
+def test_accuracy_agrees_with_scikit_learn(data: tuple[Array, Array], k: int) -> None:
+    ranked, targets = data
+    found = metrics.ranks(ranked, targets)
+    for at, user in enumerate(np.flatnonzero(targets)):
+        items = np.arange(1, N_ITEMS + 1)
+        relevant = (items == targets[user]).astype(float)[None]
+        # scikit-learn takes scores of all items. What is not in the list comes after all that is, the target
+        # last: it spreads the gain of equal scores over their places.
+        places = {item: -float(place) for place, item in enumerate(ranked[user].tolist()) if item}
+        scores = np.array([[places.get(item, -100.0 - (item == targets[user])) for item in items.tolist()]])
+        if targets[user] not in places:
+            scores, relevant = np.c_[scores, np.full((1, k), -50.0)], np.c_[relevant, np.zeros((1, k))]
+        assert metrics.dcg(found, k, gain=3.0)[at] == pytest.approx(dcg_score(3 * relevant, scores, k=k))
+        assert metrics.ndcg(found, k)[at] == pytest.approx(ndcg_score(relevant, scores, k=k))
+        # A list that is shorter than k is filled with wrong items, which is what its empty places are.
+        shown = ranked[user, :k][ranked[user, :k] > 0].tolist()
+        pool = [*items.tolist(), *range(-k, 0)]
+        filled = [*shown, *range(-(k - len(shown)), 0)]
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            [item == targets[user] for item in pool],
+            [item in filled for item in pool],
+            average="binary",
+            zero_division=0,
+        )
+        assert metrics.precision(found, k)[at] == pytest.approx(precision)
+        assert metrics.recall(found, k)[at] == pytest.approx(recall)
+        assert metrics.f1(found, k)[at] == pytest.approx(f1)
 
 
 @given(lists_and_targets(), st.integers(1, 8))
