@@ -1,7 +1,7 @@
 """Figures of merit for stated probabilities of a click, and for predicted ratings.
 
-Probabilities are ``probability [n]`` within 0 … 1 and what happened ``clicked [n]``, 0 or 1, one pair of user and
-item each. Whether the probabilities are honest is told by `calibration.calibration`, whose `error` is the
+Probabilities are ``probability [n]`` within 0 … 1 and what happened ``clicked [n]``, 0 or 1, one pair of user
+and item each. Whether the probabilities are honest is told by `calibration.calibration`, whose `error` is the
 expected calibration error.
 """
 
@@ -19,7 +19,7 @@ _LEAST = np.finfo(np.float64).eps
 
 
 def auc(score: npt.NDArray[Any], clicked: npt.NDArray[Any]) -> float:
-    """How often a clicked item has a higher score than another one, ties counting half (Hanley & McNeil 1982).
+    """How often a clicked item has a higher score than another, ties counting half (Hanley & McNeil 1982).
 
     `score` may be anything that rises with the probability. NaN where all or none was clicked.
     """
