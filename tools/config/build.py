@@ -13,11 +13,14 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from tritonrec_client.contract import Sizes
 
 from python_backend.features import FeatureField, Kind
+from tools.config.channels import ChannelConfig, MergeConfig, check_channels
 from tools.config.compression import CompressConfig
 from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
+from tools.config.rankers import BlendConfig, RankerConfig
 from tools.config.training import DistributedConfig, RankConfig, RerankConfig, RetrieveConfig, Section
+from tools.config.vectors import VectorsConfig
 from tools.data.problems import shown
 
 STORE = "TRITONREC_STORE"
@@ -162,6 +165,15 @@ class ItemsConfig(TableConfig):
 
     title: Column | None = None
     """The column with what people call an item; by default its id."""
+    vectors: tuple[VectorsConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _vectors_have_names_of_their_own(self) -> Self:
+        names = [vectors.name for vectors in self.vectors]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two item vectors are named {name!r}; give one of them another `name`")
+        return self
 
 
 class DataConfig(Section):
@@ -214,6 +226,12 @@ class BuildConfig(Section):
     store: StoreConfig = StoreConfig()
     retrieve: RetrieveConfig = Field(default_factory=lambda: RetrieveConfig.model_validate({}))
     rank: RankConfig = Field(default_factory=lambda: RankConfig.model_validate({}))
+    channels: tuple[ChannelConfig, ...] = ()
+    """How candidates are found; by default by the query tower of [retrieve] alone."""
+    merge: MergeConfig = MergeConfig()
+    rankers: tuple[RankerConfig, ...] = ()
+    """What scores them; by default the ranker of [rank] alone."""
+    blend: BlendConfig = BlendConfig()
     rerank: RerankConfig = Field(default_factory=lambda: RerankConfig.model_validate({}))
     distributed: DistributedConfig = Field(default_factory=lambda: DistributedConfig.model_validate({}))
     compress: CompressConfig = Field(default_factory=lambda: CompressConfig.model_validate({}))
@@ -222,6 +240,16 @@ class BuildConfig(Section):
     refresh: RefreshConfig = Field(default_factory=lambda: RefreshConfig.model_validate({}))
     privacy: PrivacyConfig = Field(default_factory=lambda: PrivacyConfig.model_validate({}))
     gpu: GpuConfig = Field(default_factory=lambda: GpuConfig.model_validate({}))
+
+    @model_validator(mode="after")
+    def _slots_fit(self) -> Self:
+        check_channels(self.channels, self.sizes)
+        if self.profiles and (self.channels or self.rankers):
+            raise ValueError(
+                f"profiles is {', '.join(self.profiles)}; with [[channels]] or [[rankers]] a release is served"
+                " on CPUs: remove either"
+            )
+        return self
 
     @property
     def sizes(self) -> Sizes:

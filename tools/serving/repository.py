@@ -42,7 +42,7 @@ SOURCE = Path(__file__).parents[2] / "model_repository"
 CONFIG = "config.pbtxt"
 OVERRIDES = "overrides.json"
 GENERATED = "# Written by tools/serving/repository.py from model_repository/; edits are lost.\n\n"
-RELEASE_MODEL = re.compile(r"(?P<model>[a-z_]+)_(?P<release>[0-9a-f]{12})")
+RELEASE_MODEL = re.compile(r"(?P<model>[a-z0-9_]+)_(?P<release>[0-9a-f]{12})")
 
 
 class RepositoryError(ValueError):

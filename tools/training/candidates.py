@@ -120,11 +120,7 @@ def retrieved_examples(
         histories = histories_before(interactions, users, chosen, history)
         asked = torch.from_numpy(histories)
         queries = model.tower(torch.from_numpy(features.users[users]), asked, vectors[asked])[:, -1]
-        earlier = chosen - interactions.offsets[users]
-        rows = np.repeat(np.arange(len(chosen)), earlier)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(earlier) - earlier, earlier)
-        seen = np.zeros((len(chosen), max(earlier.max(initial=0), 1)), np.int32)
-        seen[rows, place] = interactions.items[np.repeat(interactions.offsets[users], earlier) + place]
+        seen = seen_before(interactions, users, chosen)
         if search is None:
             found, scores = _best_of_all(queries @ vectors.T + model.bias, seen, candidates)
         else:
@@ -140,6 +136,21 @@ def retrieved_examples(
             )
         )
     return concatenate(parts)
+
+
+def seen_before(
+    interactions: Interactions, users: NDArray[np.int64], events: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """All that each of `users` (rows, int64 ``[n]``) met before an event, int32 ``[n, the most of them]``.
+
+    `events` are places in ``interactions.items``; 0 pads the end.
+    """
+    earlier = events - interactions.offsets[users]
+    rows = np.repeat(np.arange(len(events)), earlier)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(earlier) - earlier, earlier)
+    seen = np.zeros((len(events), max(earlier.max(initial=0), 1)), np.int32)
+    seen[rows, place] = interactions.items[np.repeat(interactions.offsets[users], earlier) + place]
+    return seen
 
 
 def _best_of_all(
