@@ -198,6 +198,7 @@ def _summarise(release: Path, console: Console) -> None:
 
 def _check(config: BuildConfig) -> int:
     from tools.data.dataset import load_dataset
+    from tools.data.vectors import has_vector
     from tools.training.features import Features
 
     dataset = load_dataset(config)
@@ -207,6 +208,11 @@ def _check(config: BuildConfig) -> int:
         f"the data are fine: {interactions.n_events:,} events of {interactions.n_users:,} users"
         f" and {interactions.n_items:,} items"
     )
+    for name, vectors in dataset.item_vectors.items():
+        count = f"{has_vector(vectors).sum():,} of {interactions.n_items:,} items"
+        print(f"{name} vectors: {vectors.shape[1]:,} numbers each, for {count}")
+    for note in dataset.notes:
+        print(f"note: {note}")
     return OK
 
 

@@ -179,7 +179,11 @@ def _settings(config: BuildConfig, dataset: Dataset, held_out: int) -> Settings:
         if name != "contract" or key in {"history", "user_features"}
     }
     flat["distributed.clip"] = config.distributed.clip
-    return {"seed": config.seed, **flat, "events": events, "newest events left out": held_out}
+    brought = {
+        f"{name} vectors": hashlib.blake2b(vectors.tobytes(), digest_size=16).hexdigest()
+        for name, vectors in dataset.item_vectors.items()
+    }
+    return {"seed": config.seed, **flat, **brought, "events": events, "newest events left out": held_out}
 
 
 def _describe(trainer: Trainer) -> str:

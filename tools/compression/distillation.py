@@ -40,9 +40,10 @@ def new_student(
     with torch.no_grad():
         vectors = teacher.items()
         axes = torch.linalg.eigh(vectors.T @ vectors).eigenvectors.flip(1)[:, : config.width]
-        student.items.features.embedding.weight.zero_()
-        student.items.identity.weight.zero_()
-        student.items.identity.weight[:, : axes.shape[1]] = vectors @ axes
+        # A student that is wider than its teacher has nothing in the other dimensions.
+        held = torch.zeros_like(student.items.identity.weight)
+        held[:, : axes.shape[1]] = vectors @ axes
+        student.items.hold(held)
     return student.eval()
 
 

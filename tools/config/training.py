@@ -55,6 +55,33 @@ class DistributedConfig(Section):
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
 
 
+class RobustConfig(Section):
+    """[retrieve.robust]: training that makes the retriever robust; with zeros it is left as it is."""
+
+    adversarial_epsilon: float = Field(
+        0.0, ge=0, le=100, description="the length of the worst step that is added to each item vector"
+    )
+    adversarial_weight: float = Field(0.0, ge=0, le=100, description="of the loss with those steps")
+    adversarial_from_epoch: int = Field(
+        0, ge=0, description="the first epoch with them, counted from 1; epochs before it train as usual"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each answer that is spread over the whole catalogue"
+    )
+    history_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the histories' items that training hides, drawn for each step"
+    )
+
+    @model_validator(mode="after")
+    def _adversarial_keys_belong_together(self) -> RobustConfig:
+        if (self.adversarial_epsilon > 0) != (self.adversarial_weight > 0):
+            raise ValueError(
+                f"adversarial_epsilon is {self.adversarial_epsilon:g} and adversarial_weight is"
+                f" {self.adversarial_weight:g}; allowed: both above 0, or both 0"
+            )
+        return self
+
+
 class RetrieveConfig(TrainingConfig):
     """[retrieve]: the query tower, its item vectors and its training."""
 
@@ -69,13 +96,26 @@ class RetrieveConfig(TrainingConfig):
     feature_dropout: float = Field(
         0.1, ge=0, le=1, description="share of training users whose features are hidden, as of unknown ones"
     )
+    modality_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of items whose vectors (image, …) are hidden, drawn for each step"
+    )
 
     distil: DistilConfig | None = None
+    robust: RobustConfig = Field(default_factory=lambda: RobustConfig.model_validate({}))
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> RetrieveConfig:
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}; it must divide width, {self.width}")
+        return self
+
+    @model_validator(mode="after")
+    def _adversary_is_met(self) -> RetrieveConfig:
+        if self.robust.adversarial_weight and self.robust.adversarial_from_epoch > self.epochs:
+            raise ValueError(
+                f"robust.adversarial_from_epoch is {self.robust.adversarial_from_epoch}; allowed: up to"
+                f" epochs, {self.epochs}"
+            )
         return self
 
 
@@ -97,6 +137,9 @@ class RankConfig(TrainingConfig):
     )
     evidence: float = Field(
         0.3, ge=0, le=10, description="what a standard deviation of evidence adds to a logit"
+    )
+    modality_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of items whose vectors (image, …) are hidden, drawn for each step"
     )
     shrinkage: float = Field(
         0.5, gt=0, le=1, description="how much of its correction to the retrieval score a trained ranker uses"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from tools.data.ids import Catalogue, IdKind
 from tools.data.interactions import Interactions
 from tools.data.problems import Collector
 from tools.data.table import Progress, RawFeatures, Table, read_table
+from tools.data.vectors import Brought, read_vectors
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Dataset:
         events_kept: those that passed the filters on event type and rating; `interactions.n_events` is what
             remains of them where each user meets an item once.
         notes: what is allowed but probably not meant, for people to read.
+        item_vectors: what ``[[data.items.vectors]]`` bring, by name, each float32 ``[I + 1, n]`` with rows of
+            length 1; a row of zeros is an item without one, and row 0 is padding.
     """
 
     interactions: Interactions
@@ -48,6 +52,7 @@ class Dataset:
     events_read: int
     events_kept: int
     notes: tuple[str, ...]
+    item_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def load_dataset(config: BuildConfig, progress: Progress | None = None) -> Dataset:
@@ -70,6 +75,9 @@ def load_dataset(config: BuildConfig, progress: Progress | None = None) -> Datas
     users = Catalogue(events.users, users_table.ids if users_table else None, problems, closed=False)
     n_items = len((items_table.ids if items_table else events.items).values)
     _check_candidates(config, n_items, problems)
+    brought: list[Brought] = []
+    if data.items and not problems:  # of ids that are wrong themselves, nothing can be said
+        brought = [read_vectors(config, items.keys, problems, progress) for config in data.items.vectors]
     problems.raise_if_any()
 
     keys: list[str] = items.keys.to_pylist()
@@ -88,7 +96,8 @@ def load_dataset(config: BuildConfig, progress: Progress | None = None) -> Datas
         data_range=data_range,
         events_read=events.rows_read,
         events_kept=kept,
-        notes=tuple(catalogue.note for catalogue in (users, items) if catalogue.note),
+        notes=tuple(note for note in (users.note, items.note, *(each.note for each in brought)) if note),
+        item_vectors={each.name: each.vectors for each in brought},
     )
 
 

@@ -179,6 +179,8 @@ def fingerprint_of(config: BuildConfig, *more: str) -> str:
     """
     tables = (config.data.events, config.data.items, config.data.users)
     data = [file_hash(table.path) for table in tables if table is not None and table.path.is_file()]
+    brought = config.data.items.vectors if config.data.items else ()
+    data += [file_hash(path) for vectors in brought for path in vectors.files if path.is_file()]
     teacher = config.retrieve.distil
     if teacher is not None and teacher.teacher.is_file():
         data.append(file_hash(teacher.teacher))

@@ -1,12 +1,13 @@
-"""Vectors for items that nobody has met yet, from their features.
+"""Vectors for items that nobody has met yet, from what describes them.
 
-An item's vector is an embedding of its id plus what its features say (`ItemEncoder`). Training never shows
-an item without events as an answer, only as a wrong one, so its id embedding holds nothing but the wish not
-to be found. Here it gets the id embedding that items with such features have: a ridge regression from feature
-vectors to id embeddings (mapping content to collaborative factors: van den Oord et al. 2013,
-https://papers.nips.cc/paper/5004; Gantner et al. 2010, https://ieeexplore.ieee.org/document/5693971). It is
-learned from the items with events, each as often as it was met: a new item is taken for the item of an
-average event, not for one of the many that hardly anybody meets.
+An item's vector is an embedding of its id plus what its features and the vectors that the data bring say
+(`ItemEncoder`); both are called features here. Training never shows an item without events as an answer, only
+as a wrong one, so its id embedding holds nothing but the wish not to be found. Here it gets the id embedding
+that items with such features have: a ridge regression from feature vectors to id embeddings (mapping content
+to collaborative factors: van den Oord et al. 2013, https://papers.nips.cc/paper/5004; Gantner et al. 2010,
+https://ieeexplore.ieee.org/document/5693971). It is learned from the items with events, each as often as it
+was met: a new item is taken for the item of an average event, not for one of the many that hardly anybody
+meets.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def warm_up_items(model: Retriever | Ranker, cold: NDArray[np.bool_], popularity
     known = np.flatnonzero(~cold & (popularity > 0))
     if not cold.any() or not len(known):
         return
-    features = model.items.features(model.items.codes).double().numpy()
+    items = model.items.eval()  # nothing is hidden from what is only being asked
+    features = items.described(torch.arange(len(items.codes))).double().numpy()
     wanted = [model.items.identity.weight.double().numpy()]
     if isinstance(model, Retriever):
         wanted.append(model.bias.double().numpy()[:, None])

@@ -1,8 +1,9 @@
-"""A data set's features as the models see them: codes, made by the encoders that also serve."""
+"""A data set's features as the models see them: codes, made by the encoders that also serve, and vectors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -15,17 +16,20 @@ from tools.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class Features:
-    """Feature codes of a data set.
+    """Feature codes of a data set, and the vectors that it brings.
 
     Attributes:
         users: int32 ``[U, F]``.
         items: int32 ``[I + 1, columns]``, row 0 is padding.
+        vectors: of items, by name, each float32 ``[I + 1, n]`` with rows of length 1; a row of zeros is an
+            item without one, and row 0 is padding.
     """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     user_encoder: FeatureEncoder
     item_encoder: FeatureEncoder
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, config: BuildConfig) -> Self:
@@ -50,4 +54,13 @@ class Features:
         width = max(codes.shape[1], 1)
         padded = np.zeros((len(codes) + 1, width), dtype=np.int32)
         padded[1:, : codes.shape[1]] = codes
-        return cls(users.encode(dataset.user_features), padded, users, items)
+        return cls(users.encode(dataset.user_features), padded, users, items, dataset.item_vectors)
+
+    def with_vectors(self, widths: Mapping[str, int]) -> Self:
+        """The same with these vectors alone, by name and width. Raises ValueError where they are not so."""
+        found = {name: vectors.shape[1] for name, vectors in self.vectors.items()}
+        for name, width in widths.items():
+            if found.get(name) != width:
+                has = ", ".join(f"{name} ({width} wide)" for name, width in sorted(found.items())) or "none"
+                raise ValueError(f"item vectors {name}, {width} wide, are not in the data, which have {has}")
+        return replace(self, vectors={name: self.vectors[name] for name in widths})

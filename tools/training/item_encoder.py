@@ -1,12 +1,16 @@
-"""Vectors from feature codes, and item vectors from id and features."""
+"""Vectors from feature codes, and item vectors from id, features and what the user brings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from tools.training.features import Features
 
 
 class CodedField(Protocol):
@@ -47,18 +51,70 @@ class FeatureEmbedding(nn.Module):
         return (self.embedding(codes) * weight.unsqueeze(-1)).sum(dim=-2)
 
 
-class ItemEncoder(nn.Module):
-    """Item vectors: an embedding of the id plus the item's features.
+class Modality(nn.Module):
+    """Vectors of one kind that the data bring (image, audio, text, …), projected into the item vectors.
 
-    The features let items with few events borrow from similar ones. Row 0 is padding.
+    An item without one has a learned vector instead. In training a share `dropout` of the items is treated
+    as such (Neverova et al. 2015, https://arxiv.org/abs/1501.00102), so that the others do not lean on it.
+    """
+
+    vectors: Tensor
+    known: Tensor
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, vectors: Tensor, width: int, *, std: float, dropout: float) -> None:
+        """`vectors` float ``[I + 1, n]``; a row of zeros is an item without one."""
+        super().__init__()
+        known = (vectors != 0).any(dim=1)
+        centre = vectors[known].mean(dim=0) if known.any() else torch.zeros(vectors.shape[1])
+        spread = (
+            (vectors[known] - centre).square().sum(dim=1).mean().sqrt() if known.any() else torch.ones(())
+        )
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("known", known, persistent=False)
+        # Vectors of encoders share a large mean. A refresh goes on with what the projection was trained for.
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", 1 / spread.clamp(min=1e-6))
+        self.projection = nn.Linear(vectors.shape[1], width, bias=False)
+        nn.init.normal_(self.projection.weight, std=std)
+        self.missing = nn.Parameter(torch.zeros(width))
+        self.dropout = dropout
+
+    def forward(self, items: Tensor) -> Tensor:
+        """``[...]`` item indices to ``[..., width]``; padding stays zero."""
+        # (x - centre) * scale, without two more copies of all vectors.
+        weight = self.projection.weight * self.scale
+        projected = functional.linear(self.vectors[items], weight, -(weight @ self.centre))
+        known = self.known[items]
+        if self.training and self.dropout:
+            known = known & (torch.rand(known.shape, device=known.device) >= self.dropout)
+        return torch.where(known[..., None], projected, self.missing) * (items != 0)[..., None]
+
+
+class ItemEncoder(nn.Module):
+    """Item vectors: an embedding of the id plus the item's features and the vectors that the data bring.
+
+    What describes items lets those with few events borrow from similar ones. Row 0 is padding.
     """
 
     codes: Tensor
 
     def __init__(
-        self, fields: Sequence[CodedField], codes: Tensor, code_count: int, width: int, *, std: float = 0.02
+        self,
+        fields: Sequence[CodedField],
+        codes: Tensor,
+        code_count: int,
+        width: int,
+        *,
+        std: float = 0.02,
+        vectors: Mapping[str, Tensor] | None = None,
+        modality_dropout: float = 0.0,
     ) -> None:
-        """`codes` are the items' feature codes, int ``[I + 1, columns]``, row 0 all zero."""
+        """`codes` are the items' feature codes, int ``[I + 1, columns]``, row 0 all zero.
+
+        `vectors` are what the data bring, by name, each float ``[I + 1, n]``.
+        """
         super().__init__()
         self.identity = nn.Embedding(codes.shape[0], width, padding_idx=0)
         nn.init.normal_(self.identity.weight, std=std)
@@ -66,14 +122,51 @@ class ItemEncoder(nn.Module):
             self.identity.weight[0] = 0
         self.features = FeatureEmbedding(fields, codes.shape[1], code_count, width)
         self.register_buffer("codes", codes.long(), persistent=False)
+        # A module's own names ("type", "keys") cannot be names in it.
+        self.modalities = nn.ModuleDict(
+            {
+                f"{name}_vectors": Modality(brought, width, std=std, dropout=modality_dropout)
+                for name, brought in sorted((vectors or {}).items())
+            }
+        )
+
+    @classmethod
+    def of(cls, features: Features, width: int, *, std: float = 0.02, modality_dropout: float = 0.0) -> Self:
+        """An encoder of the items that `features` describe."""
+        encoder = features.item_encoder
+        return cls(
+            encoder.fields,
+            torch.from_numpy(features.items),
+            encoder.code_count,
+            width,
+            std=std,
+            vectors={name: torch.from_numpy(brought) for name, brought in features.vectors.items()},
+            modality_dropout=modality_dropout,
+        )
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Vectors of `items` (any shape of indices), or of the whole catalogue ``[I + 1, width]``."""
         if items is None:
             # Looked up, not taken as it is: the lookup keeps gradients away from row 0.
-            every = torch.arange(len(self.codes), device=self.codes.device)
-            return self.identity(every) + self.features(self.codes)
-        return self.identity(items) + self.features(self.codes[items])
+            items = torch.arange(len(self.codes), device=self.codes.device)
+        return self.identity(items) + self.described(items)
+
+    def described(self, items: Tensor) -> Tensor:
+        """What features and brought vectors say of `items`, ``[..., width]``: all that a new item has."""
+        found: Tensor = self.features(self.codes[items])
+        for modality in self.modalities.values():
+            found = found + modality(items)
+        return found
+
+    @torch.no_grad()
+    def hold(self, vectors: Tensor) -> None:
+        """Let every item's vector be that of `vectors`, float ``[I + 1, width]``, whatever describes it."""
+        self.features.embedding.weight.zero_()
+        for modality in self.modalities.values():
+            assert isinstance(modality, Modality)
+            modality.projection.weight.zero_()
+            modality.missing.zero_()
+        self.identity.weight.copy_(vectors)
 
     def table(self, *items: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Vectors ``[n, width]`` for a training step over `items`, and each of `items` as rows of them.

@@ -69,10 +69,8 @@ class Ranker(nn.Module):
         width = config.width
         self.evidence = Evidence(neighbours or Neighbours.none(len(features.items) - 1))
         self.evidence_weight = config.evidence
-        items, users = features.item_encoder, features.user_encoder
-        self.items = ItemEncoder(
-            items.fields, torch.from_numpy(features.items), items.code_count, width, std=0.05
-        )
+        users = features.user_encoder
+        self.items = ItemEncoder.of(features, width, std=0.05, modality_dropout=config.modality_dropout)
         self.user_embedding = FeatureEmbedding(users.fields, features.users.shape[1], users.code_count, width)
         self.recent = nn.Linear(width, width)
         self.attention = TargetAttention(width, config.heads, history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tools.training.features import Features
 from tools.training.lesson import Lesson
 from tools.training.optimisation import Optimisation
 from tools.training.retriever import HeldOut, Loss, Progress, Retriever, choose_loss, target_ranks
+from tools.training.robust import Robust
 from tools.training.teacher import Teacher
 from tools.training.windows import Windows, cut_windows, shuffle_ties
 from tools.training.workers import ALONE, Workers
@@ -57,7 +58,7 @@ class Trainer:
 
     Every process of `workers` cuts the same batches and takes its part of each. The loss of a part counts by
     its targets, so that a step is the same, up to rounding and dropout, for any number of processes and
-    parts.
+    parts; an adversary alone (`Robust`) looks for the worst steps of each part.
 
     Attributes:
         epoch: the running one, from 1; one more than there are when training is over.
@@ -93,7 +94,10 @@ class Trainer:
         if workers.rank:
             torch.manual_seed(seed + workers.rank)
         bf16 = settings.precision == "bf16" or (settings.precision == "auto" and workers.on_cuda)
-        self._loss = workers.share(_LossOf(self.model, choose_loss(interactions, config), bf16))
+        # A model to go on with has had its epochs of usual training.
+        self.robust = Robust(config.robust, from_epoch=None if start is None else 0)
+        loss = choose_loss(interactions, config)
+        self._loss = workers.share(_LossOf(self.model, loss, self.robust, bf16))
         self.steps = len(_Epoch(interactions, config, history, np.random.default_rng(seed)).batches)
         self.optimisation = Optimisation(
             self.model.parameters(),
@@ -124,6 +128,7 @@ class Trainer:
             validation = None
         while self.epoch <= self.config.epochs:
             self.model.train()
+            self.robust.epoch = self.epoch
             for batch in self._batches():
                 self.losses.append(self._step(batch))
                 after_step()
@@ -162,6 +167,7 @@ class Trainer:
 
     def _step(self, batch: _Batch) -> float:
         """Make a step along the loss of `batch`, and return it."""
+        batch = replace(batch, histories=self.robust.hide(batch.histories, self.random))
         codes = self.features.users[batch.users]
         hidden = self.random.random((len(codes), 1)) < self.config.feature_dropout
         codes = np.where(hidden, 0, codes)
@@ -186,9 +192,9 @@ class Trainer:
 class _LossOf(nn.Module):
     """A model with its loss: what processes share has to be one module."""
 
-    def __init__(self, model: Retriever, loss: Loss, bf16: bool) -> None:
+    def __init__(self, model: Retriever, loss: Loss, robust: Robust, bf16: bool) -> None:
         super().__init__()
-        self.model, self.loss, self.bf16 = model, loss, bf16
+        self.model, self.loss, self.robust, self.bf16 = model, loss, robust, bf16
 
     def forward(
         self,
@@ -199,7 +205,7 @@ class _LossOf(nn.Module):
         lesson: Lesson | None,
     ) -> Tensor:
         with torch.autocast(users.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.loss(self.model, users, histories, targets, random, lesson)
+            return self.loss(self.model, users, histories, targets, random, lesson, self.robust)
 
 
 @dataclass(frozen=True)

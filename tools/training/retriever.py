@@ -18,6 +18,7 @@ from tools.training.features import Features
 from tools.training.item_encoder import FeatureEmbedding, ItemEncoder
 from tools.training.lesson import Lesson
 from tools.training.query_tower import QueryTower
+from tools.training.robust import AS_USUAL, Robust
 from tools.training.windows import last_histories
 
 
@@ -26,10 +27,7 @@ class Retriever(nn.Module):
 
     def __init__(self, config: RetrieveConfig, features: Features, history: int) -> None:
         super().__init__()
-        encoder = features.item_encoder
-        self.items = ItemEncoder(
-            encoder.fields, torch.from_numpy(features.items), encoder.code_count, config.width
-        )
+        self.items = ItemEncoder.of(features, config.width, modality_dropout=config.modality_dropout)
         encoder = features.user_encoder
         users = FeatureEmbedding(encoder.fields, features.users.shape[1], encoder.code_count, config.width)
         self.tower = QueryTower(users, history, config.width, config.blocks, config.heads, config.dropout)
@@ -57,6 +55,7 @@ class Loss(Protocol):
     """What training goes down along, a mean over targets.
 
     `users` are feature codes ``[B, F]``, `histories` and `targets` item indices ``[B, L]`` (0: none).
+    `robust` says what else than the right answers counts.
     """
 
     def __call__(
@@ -67,6 +66,7 @@ class Loss(Protocol):
         targets: Tensor,
         random: np.random.Generator,
         lesson: Lesson | None = None,
+        robust: Robust = AS_USUAL,
     ) -> Tensor: ...
 
 
@@ -85,17 +85,22 @@ def full_softmax(
     targets: Tensor,
     random: np.random.Generator,
     lesson: Lesson | None = None,
+    robust: Robust = AS_USUAL,
 ) -> Tensor:
     """Cross-entropy of each next item against the whole catalogue."""
-    vectors = model.items()
     asked = targets > 0
-    queries = model.tower(users, histories, vectors[histories])[asked]
-    logits = queries @ vectors[1:].T + model.bias[1:]
-    loss = functional.cross_entropy(logits, targets[asked].long() - 1)
-    if lesson is None:
-        return loss
-    taught = lesson.queries[asked] @ lesson.vectors[1:].T + lesson.bias[1:]
-    return lesson.mix(loss, logits, taught, lesson.unknown[1:])
+
+    def loss(vectors: Tensor) -> Tensor:
+        queries = model.tower(users, histories, vectors[histories])[asked]
+        logits = queries @ vectors[1:].T + model.bias[1:]
+        value = functional.cross_entropy(logits, targets[asked].long() - 1)
+        value = robust.smooth(value, logits)
+        if lesson is None:
+            return value
+        taught = lesson.queries[asked] @ lesson.vectors[1:].T + lesson.bias[1:]
+        return lesson.mix(value, logits, taught, lesson.unknown[1:])
+
+    return robust.harden(loss, model.items())
 
 
 def sampled_softmax(popularity: NDArray[np.int64], negatives: int) -> Loss:
@@ -118,6 +123,7 @@ def sampled_softmax(popularity: NDArray[np.int64], negatives: int) -> Loss:
         targets: Tensor,
         random: np.random.Generator,
         lesson: Lesson | None = None,
+        robust: Robust = AS_USUAL,
     ) -> Tensor:
         drawn = np.searchsorted(cumulative, random.random(negatives) * cumulative[-1]) + 1
         sample = torch.from_numpy(np.minimum(drawn, len(counts)))
@@ -125,28 +131,38 @@ def sampled_softmax(popularity: NDArray[np.int64], negatives: int) -> Loss:
         sample = sample.to(users.device)
         asked = targets > 0
         wanted = targets[asked].long()
-        vectors, (history_rows, target_rows, sample_rows) = model.items.table(histories, wanted, sample)
-        queries = model.tower(users, histories, vectors[history_rows])[asked]
-        positive, negative = _compared(
-            queries, vectors[target_rows], vectors[sample_rows], model.bias[wanted], model.bias[sample]
-        )
         # A negative that is the target itself would be pushed both ways.
         itself = sample == wanted[:, None]
-        corrected = (negative - correction).masked_fill(itself, -torch.inf)
-        value = functional.cross_entropy(torch.cat([positive, corrected], dim=1), torch.zeros_like(wanted))
-        if lesson is None:
-            return value
-        taught = _compared(
-            lesson.queries[asked],
-            lesson.vectors[wanted],
-            lesson.vectors[sample],
-            lesson.bias[wanted],
-            lesson.bias[sample],
-        )
-        unknown = torch.cat([lesson.unknown[wanted][:, None], itself | lesson.unknown[sample]], dim=1)
         # The target is there without having been drawn.
         expected = torch.cat([correction.new_zeros(1), correction])
-        return lesson.mix(value, torch.cat([positive, negative], 1), torch.cat(taught, 1), unknown, expected)
+        every, (history_rows, target_rows, sample_rows) = model.items.table(histories, wanted, sample)
+
+        def loss_at(vectors: Tensor) -> Tensor:
+            queries = model.tower(users, histories, vectors[history_rows])[asked]
+            positive, negative = _compared(
+                queries, vectors[target_rows], vectors[sample_rows], model.bias[wanted], model.bias[sample]
+            )
+            corrected = (negative - correction).masked_fill(itself, -torch.inf)
+            value = functional.cross_entropy(
+                torch.cat([positive, corrected], dim=1), torch.zeros_like(wanted)
+            )
+            hidden = functional.pad(itself, (1, 0))
+            value = robust.smooth(value, torch.cat([positive, negative], 1), hidden, expected)
+            if lesson is None:
+                return value
+            taught = _compared(
+                lesson.queries[asked],
+                lesson.vectors[wanted],
+                lesson.vectors[sample],
+                lesson.bias[wanted],
+                lesson.bias[sample],
+            )
+            unknown = torch.cat([lesson.unknown[wanted][:, None], itself | lesson.unknown[sample]], dim=1)
+            return lesson.mix(
+                value, torch.cat([positive, negative], 1), torch.cat(taught, 1), unknown, expected
+            )
+
+        return robust.harden(loss_at, every)
 
     return loss
 
@@ -161,13 +177,21 @@ def _compared(
 
 @torch.no_grad()
 def target_ranks(
-    model: Retriever, held_out: HeldOut, features: Features, history: int, batch: int = 256
+    model: Retriever,
+    held_out: HeldOut,
+    features: Features,
+    history: int,
+    batch: int = 256,
+    histories: NDArray[np.int32] | None = None,
 ) -> NDArray[np.int64]:
-    """Where each user's target stands among all unseen items, int64 ``[number of users with a target]``."""
+    """Where each user's target stands among all unseen items, int64 ``[number of users with a target]``.
+
+    The model sees everybody's last `history` items, or the `histories` int32 ``[U, history]`` instead.
+    """
     model.eval()
     vectors, ranks = model.items(), []
     interactions, targets = held_out.histories, held_out.targets
-    histories = last_histories(interactions, history)
+    histories = last_histories(interactions, history) if histories is None else histories
     rows = np.flatnonzero(targets > 0)
     for begin in range(0, len(rows), batch):
         users = rows[begin : begin + batch]

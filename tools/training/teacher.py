@@ -77,6 +77,7 @@ def write_teacher(
         "item_ids": torch.from_numpy(dataset.interactions.item_ids),
         "user_features": features.user_encoder.to_json(),
         "item_features": features.item_encoder.to_json(),
+        "item_vectors": {name: vectors.shape[1] for name, vectors in features.vectors.items()},
         "weights": {name: weight.cpu() for name, weight in model.state_dict().items()},
     }
     save_whole(path, content)
@@ -129,6 +130,12 @@ class Teacher:
                 ]
             )
         features = Features.coded(dataset, users, items)
+        try:
+            features = features.with_vectors(content.get("item_vectors", {}))
+        except ValueError as error:
+            raise ConfigError(
+                [f"{KEY}: '{path}' was trained with more than the data bring: {error}"]
+            ) from error
         rows = rows_by_id(dataset.interactions.item_ids, item_ids)
         model = Retriever(retrieve, features, history)
         state = model.state_dict()

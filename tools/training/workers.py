@@ -47,7 +47,10 @@ class Workers:
         if self.count == 1:
             return module
         return DistributedDataParallel(
-            module, device_ids=[self.device] if self.on_cuda else None, gradient_as_bucket_view=True
+            module,
+            device_ids=[self.device] if self.on_cuda else None,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # constants, and those of the items are large
         )
 
     def gathering(self, module: nn.Module, *, last: bool) -> Any:
