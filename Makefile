@@ -6,7 +6,7 @@ CONFIG ?= tools/config/movielens-100k.toml
 .PHONY: help setup data build demo serve test test-gpu lint chaos bench-gpu bench-retrieval bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv and install what is missing
 	@tools/setup.sh
@@ -79,6 +79,12 @@ peers-setup: setup ## install FastAPI, BentoML and Ray Serve into build/peers/ve
 
 peers: build ## pages per second against FastAPI, BentoML and Ray Serve (PEERS="--quick"; 17 minutes)
 	@$(PYTHON_VENV) tests/load/peers/compare.py --build build $(PEERS)
+
+table: data ## every channel and ranker trained and served: build/table/index.html (TABLE="…"; half an hour)
+	@$(PYTHON_VENV) tools/model_table.py $(TABLE)
+
+compare-recbole: data ## our models against RecBole's on one split (RECBOLE="--only EASE"; the first time hours)
+	@$(PYTHON_VENV) tools/compare_recbole.py $(RECBOLE)
 
 results: data ## five seeds of the shipped configuration: the tables of docs/results.md (an hour)
 	@$(PYTHON_VENV) tools/results.py
