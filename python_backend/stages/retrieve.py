@@ -23,6 +23,7 @@ CHANNEL_CLASSES = {
     "item_neighbours": "python_backend.channels.item_neighbours:ItemNeighbours",
     "user_neighbours": "python_backend.channels.user_neighbours:UserNeighbours",
     "popularity": "python_backend.channels.popularity:Popularity",
+    "item_vectors": "python_backend.channels.item_vectors:ItemVectors",
 }
 """Where each kind of channel is; imported by name, so that a process loads only its own libraries."""
 

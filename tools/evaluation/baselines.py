@@ -8,7 +8,7 @@ index would favour whatever the catalogue lists first.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -51,7 +51,7 @@ class Baseline(abc.ABC):
         """
         seen = history.to_csr()
         lists = np.zeros((history.n_users, k), dtype=np.int32)
-        for rows in _batches(history.n_users, self._n_columns):
+        for rows in row_batches(history.n_users, self._n_columns):
             scores = self._score(seen[rows])
             scores[:, 0] = -np.inf
             scores[seen[rows].nonzero()] = -np.inf
@@ -95,25 +95,47 @@ class ItemKNN(Baseline):
         self._neighbours = neighbours
 
     def _fit(self, seen: csr_matrix) -> None:
-        length = np.sqrt(np.maximum(np.asarray(seen.sum(axis=0)).ravel(), 1.0))
-        users = seen.multiply(1.0 / length).tocsr().astype(np.float32)
-        items = users.T.tocsr()
-        blocks = [self._nearest(items, users, rows) for rows in _batches(self._n_columns, self._n_columns)]
-        values, columns = (np.concatenate(part) for part in zip(*blocks, strict=True))
-        starts = np.arange(len(values) + 1) * values.shape[1]
-        neighbours = csr_matrix((values.ravel(), columns.ravel(), starts), shape=2 * (self._n_columns,))
-        neighbours.eliminate_zeros()
-        self._candidates = neighbours.T.tocsr()
-
-    def _nearest(self, items: csr_matrix, users: csr_matrix, rows: slice) -> tuple[Scores, Items]:
-        """The neighbours' cosines and indices for some items, each [rows, neighbours]."""
-        cosine = (items[rows] @ users).toarray()
-        cosine[np.arange(len(cosine)), np.arange(rows.start, rows.stop)] = 0.0
-        nearest = top_k(cosine, self._neighbours, self._tie_key)
-        return np.take_along_axis(cosine, nearest, axis=1), nearest
+        self._candidates = nearest_items(seen, self._neighbours, self._tie_key).T.tocsr()
 
     def _score(self, seen: csr_matrix) -> Scores:
         return np.asarray((seen @ self._candidates).toarray(), dtype=np.float32)
+
+
+def nearest_items(
+    seen: csr_matrix,
+    count: int,
+    tie_key: npt.NDArray[np.int64],
+    *,
+    shrinkage: float = 0.0,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+) -> csr_matrix:
+    """Each item's `count` nearest others and their cosines, float32 ``[I + 1, I + 1]``: a row per item.
+
+    `seen` is the binary matrix users × items ``[U, I + 1]``; of equal cosines those with smaller `tie_key`
+    ``[I + 1]`` are kept. `shrinkage` is added to the product of lengths below the fraction, so that few users
+    in common say little. `progress` is told how many items are done.
+    """
+    n_columns = seen.shape[1]
+    users = np.asarray(seen.sum(axis=0), dtype=np.float64).ravel()
+    items = seen.T.tocsr()
+    values, columns = [], []
+    for rows in row_batches(n_columns, n_columns):
+        common = (items[rows] @ seen).tocoo()
+        item = rows.start + common.row
+        # One root of the product, and not a product of roots, so that cosines which are equal stay so.
+        fraction = common.data / (np.sqrt(users[item] * users[common.col]) + shrinkage)
+        fraction[item == common.col] = 0.0
+        cosine = np.zeros(common.shape, dtype=np.float32)
+        cosine[common.row, common.col] = fraction
+        nearest = top_k(cosine, count, tie_key)
+        values.append(np.take_along_axis(cosine, nearest, axis=1).ravel())
+        columns.append(nearest.ravel())
+        progress(rows.stop, n_columns, "items")
+    starts = np.arange(n_columns + 1) * min(count, n_columns)
+    neighbours = csr_matrix((np.concatenate(values), np.concatenate(columns), starts), shape=2 * (n_columns,))
+    neighbours.eliminate_zeros()
+    neighbours.sort_indices()
+    return neighbours
 
 
 class EASE(Baseline):
@@ -198,7 +220,7 @@ def _descending_keys(scores: Scores, tie_key: npt.NDArray[Any]) -> npt.NDArray[n
     return np.asarray((ordered << 32) | tie_key, dtype=np.int64)
 
 
-def _batches(rows: int, columns: int) -> Iterator[slice]:
+def row_batches(rows: int, columns: int) -> Iterator[slice]:
     """Slices over `rows` such that a dense block of `columns` stays small."""
     size = max(1, _CELLS_AT_ONCE // max(columns, 1))
     for start in range(0, rows, size):
