@@ -17,7 +17,7 @@ from tritonrec_client.contract import Acknowledgement, Event
 from tritonrec_client.course import Answer, Course, Courses, Pause, ReadShape, Result, Step
 from tritonrec_client.exchange import Exchange
 from tritonrec_client.experiment import Experiment
-from tritonrec_client.feedback import Feedback, check_event, check_events, check_forgotten
+from tritonrec_client.feedback import Feedback, check_event, check_events, check_forgotten, views_of
 from tritonrec_client.ids import check_pseudonym_key
 from tritonrec_client.options import (
     DEFAULT_KEEPALIVE,
@@ -90,10 +90,12 @@ class AsyncClient:
         event_id: bytes | UUID | str | None = None,
         page: Page | None = None,
         release: str | None = None,
+        propensity: float | None = None,
+        place: int | None = None,
         timeout: Timeout | float | None = None,
     ) -> Acknowledgement:
         """Tell what a user did: see `Client.record_event`."""
-        feedback = Feedback(user, item, event, timestamp, event_id, page, release)
+        feedback = Feedback(user, item, event, timestamp, event_id, page, release, propensity, place)
         checked = check_event(feedback, pseudonym_key=self._key)
         return (await self._carry_out(self._exchange.record([checked], timeout)))[0]
 
@@ -102,6 +104,18 @@ class AsyncClient:
     ) -> list[Acknowledgement]:
         """Record all `events` by one batched inference: see `Client.record_events`."""
         return await self._carry_out(self._exchange.record(check_events(events, self._key), timeout))
+
+    async def record_page(
+        self,
+        user: int | str,
+        page: Page,
+        *,
+        timestamp: float | None = None,
+        page_id: str | None = None,
+        timeout: Timeout | float | None = None,
+    ) -> list[Acknowledgement]:
+        """Tell that `user` was shown all of `page`: see `Client.record_page`."""
+        return await self.record_events(views_of(user, page, timestamp, page_id), timeout=timeout)
 
     async def forget_user(self, user: int | str, *, timeout: Timeout | float | None = None) -> bool:
         """Remove the user's record and logged events: see `Client.forget_user`."""

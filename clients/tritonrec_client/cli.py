@@ -158,6 +158,15 @@ def _add_record(commands: Any, *parents: argparse.ArgumentParser) -> None:
         help="a UUID or any other text; an event whose id is known changes nothing (default: at random)",
     )
     event.add_argument("--release", metavar="RELEASE", help="the release of the page that it happened on")
+    event.add_argument(
+        "--place", type=int, metavar="N", help="where on that page the item stood; the first place is 0"
+    )
+    event.add_argument(
+        "--propensity",
+        type=float,
+        metavar="P",
+        help="how likely the item was to stand there, as the page says (recommend --json)",
+    )
     event.set_defaults(run=record)
 
 

@@ -17,7 +17,7 @@ from tritonrec_client.contract import Acknowledgement, Event
 from tritonrec_client.course import Answer, Course, Courses, Pause, ReadShape, Result, Step
 from tritonrec_client.exchange import Exchange
 from tritonrec_client.experiment import Experiment
-from tritonrec_client.feedback import Feedback, check_event, check_events, check_forgotten
+from tritonrec_client.feedback import Feedback, check_event, check_events, check_forgotten, views_of
 from tritonrec_client.ids import check_pseudonym_key
 from tritonrec_client.options import (
     DEFAULT_KEEPALIVE,
@@ -128,6 +128,8 @@ class Client:
         event_id: bytes | UUID | str | None = None,
         page: Page | None = None,
         release: str | None = None,
+        propensity: float | None = None,
+        place: int | None = None,
         timeout: Timeout | float | None = None,
     ) -> Acknowledgement:
         """Tell what a user did; the user's next page knows it.
@@ -144,13 +146,18 @@ class Client:
         timestamp : when it happened, in unix seconds; None is now.
         event_id : 16 bytes, a UUID (as such or as text), or any other text, which is hashed to 16 bytes;
             None draws one at random for this call.
-        page : the page that the event happened on; its release is logged with the event.
+        page : the page that the event happened on; its release is logged with the event, and so are the
+            item's place and propensity on it.
         release : the page's release where the page itself is not at hand. Not both.
+        propensity : the item's propensity, above 0 and up to 1, where the page itself is not at hand; None
+            is what `page` says, or unknown, which is logged as `contract.NO_PROPENSITY`.
+        place : where the item stood on the page, from 0; None is what `page` says, or unknown, which is
+            logged as `contract.NO_PLACE`.
         timeout : the call's time limits, or a total in seconds; None is the client's.
 
         Raises as `recommend` does, and MixedReleases for a page that several releases made.
         """
-        feedback = Feedback(user, item, event, timestamp, event_id, page, release)
+        feedback = Feedback(user, item, event, timestamp, event_id, page, release, propensity, place)
         checked = check_event(feedback, pseudonym_key=self._key)
         return self._carry_out(self._exchange.record([checked], timeout))[0]
 
@@ -163,6 +170,24 @@ class Client:
         was sent.
         """
         return self._carry_out(self._exchange.record(check_events(events, self._key), timeout))
+
+    def record_page(
+        self,
+        user: int | str,
+        page: Page,
+        *,
+        timestamp: float | None = None,
+        page_id: str | None = None,
+        timeout: Timeout | float | None = None,
+    ) -> list[Acknowledgement]:
+        """Tell that `user` was shown all of `page`: a view of each of its items, by one batched inference.
+
+        Each view is logged with its place and its propensity, as estimates of other releases need it. With a
+        `page_id`, any text that is this page's alone, the call may be repeated without counting twice.
+
+        Raises as `record_events` does.
+        """
+        return self.record_events(views_of(user, page, timestamp, page_id), timeout=timeout)
 
     def forget_user(self, user: int | str, *, timeout: Timeout | float | None = None) -> bool:
         """Remove the user's record and logged events; whether there was something to remove.

@@ -95,6 +95,8 @@ def record(options: argparse.Namespace) -> int:
         options.timestamp,
         event_id,
         release=options.release,
+        propensity=options.propensity,
+        place=options.place,
     )
     check_event(feedback)  # before anything is sent
     with Client(options.address, timeout=options.timeout, pseudonym_key=options.pseudonym_key) as client:

@@ -268,18 +268,27 @@ EVENT = Tensor("event", "INT32", 1)
 TIMESTAMP = Tensor("timestamp", "INT64", 1)
 EVENT_ID = Tensor("event_id", "INT64", 2)
 PAGE_RELEASE = Tensor("page_release", "INT64", 1)
+EVENT_PROPENSITY = Tensor("propensity", "FP32", 1)
+PLACE = Tensor("place", "INT32", 1)
 ACKNOWLEDGED = Tensor("acknowledged", "INT32", 1)
 FORGOTTEN = Tensor("forgotten", "INT32", 1)
 
 NO_RELEASE = -1
 """The `page_release` of an event that did not come from a page."""
 
+NO_PLACE = -1
+"""The `place` of an event whose item stood on no page, or nobody knows where; the first place is 0."""
+
+NO_PROPENSITY = 0.0
+"""The `propensity` of an event where it is not known: what happened was not impossible."""
+
 RECORD_EVENT = Model(
     "record_event",
-    (USER_ID, EVENT_ITEM_ID, EVENT, TIMESTAMP, EVENT_ID, PAGE_RELEASE),
+    (USER_ID, EVENT_ITEM_ID, EVENT, TIMESTAMP, EVENT_ID, PAGE_RELEASE, EVENT_PROPENSITY, PLACE),
     (ACKNOWLEDGED, release_tensor("record_event")),
 )
-"""Writes what a user did: unix seconds, an id of 128 bits as two numbers, and the page's release.
+"""Writes what a user did: unix seconds, an id of 128 bits as two numbers, and of the page its release, where
+on it the item stood and how likely it was to stand there.
 
 An answer means that the event is on disk. An event with an id that is known changes nothing.
 """

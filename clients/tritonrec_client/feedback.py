@@ -39,6 +39,8 @@ class Feedback:
     event_id: bytes | UUID | str | None = None
     page: Page | None = None
     release: str | None = None
+    propensity: float | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class CheckedEvent:
     timestamp: int
     event_id: bytes
     release: int
+    propensity: float = contract.NO_PROPENSITY
+    place: int = contract.NO_PLACE
 
 
 def check_event(feedback: Feedback, prefix: str = "", pseudonym_key: bytes | None = None) -> CheckedEvent:
@@ -59,19 +63,47 @@ def check_event(feedback: Feedback, prefix: str = "", pseudonym_key: bytes | Non
     Raises InvalidRequest where a value is not allowed, `prefix` before the field's name, and MixedReleases
     for a page that several releases made.
     """
+    item = _known(check_id(feedback.item, f"{prefix}item"), feedback.item, f"{prefix}item")
+    release = _release(feedback, prefix)
+    place, propensity = _shown(feedback.page, item)
+    if feedback.place is not None:
+        place = _place(feedback.place, f"{prefix}place")
+    if feedback.propensity is not None:
+        propensity = _propensity(feedback.propensity, f"{prefix}propensity")
     return CheckedEvent(
         _known(check_user(feedback.user, f"{prefix}user", pseudonym_key), feedback.user, f"{prefix}user"),
-        _known(check_id(feedback.item, f"{prefix}item"), feedback.item, f"{prefix}item"),
+        item,
         _event(feedback.event, f"{prefix}event"),
         _timestamp(feedback.timestamp, f"{prefix}timestamp"),
         _event_id(feedback.event_id, f"{prefix}event_id"),
-        _release(feedback, prefix),
+        release,
+        propensity,
+        place,
     )
 
 
 def check_events(events: Sequence[Feedback], pseudonym_key: bytes | None = None) -> list[CheckedEvent]:
     """Each event checked; an error names the event by its position, as in ``events[3].user``."""
     return [check_event(event, f"events[{place}].", pseudonym_key) for place, event in enumerate(events)]
+
+
+def views_of(
+    user: int | str, page: Page, timestamp: float | None = None, page_id: str | None = None
+) -> list[Feedback]:
+    """That `user` was shown all of `page`: a view of each of its items; see `Client.record_page`."""
+    if page_id is not None and not (isinstance(page_id, str) and page_id):
+        raise InvalidRequest("page_id", repr(page_id), "a string of at least one character")
+    return [
+        Feedback(
+            user,
+            shown.item_id,
+            Event.VIEW,
+            timestamp,
+            None if page_id is None else f"{page_id}:{place}",
+            page,
+        )
+        for place, shown in enumerate(page.items)
+    ]
 
 
 def check_forgotten(user: int | str, pseudonym_key: bytes | None = None) -> int:
@@ -82,9 +114,9 @@ def check_forgotten(user: int | str, pseudonym_key: bytes | None = None) -> int:
 def stack_events(events: Sequence[CheckedEvent], shape: ModelShape) -> Arrays:
     """The tensors of one inference for `events`.
 
-    Returns user_id, item_id, timestamp (unix seconds) and page_release int64 ``[B, 1]``, event int32
-    ``[B, 1]`` and event_id int64 ``[B, 2]``: the big-endian halves of its 16 bytes. Raises InvalidRequest
-    for more events than the server takes at once.
+    Returns user_id, item_id, timestamp (unix seconds) and page_release int64 ``[B, 1]``, event and place
+    int32 ``[B, 1]``, propensity float32 ``[B, 1]`` and event_id int64 ``[B, 2]``: the big-endian halves of
+    its 16 bytes. Raises InvalidRequest for more events than the server takes at once.
     """
     if len(events) > shape.max_batch:
         raise InvalidRequest(
@@ -98,6 +130,8 @@ def stack_events(events: Sequence[CheckedEvent], shape: ModelShape) -> Arrays:
         contract.TIMESTAMP.name: np.array([[event.timestamp] for event in events], np.int64),
         contract.EVENT_ID.name: event_ids.astype(np.int64),
         contract.PAGE_RELEASE.name: np.array([[event.release] for event in events], np.int64),
+        contract.EVENT_PROPENSITY.name: np.array([[event.propensity] for event in events], np.float32),
+        contract.PLACE.name: np.array([[event.place] for event in events], np.int32),
     }
 
 
@@ -157,6 +191,26 @@ def _event_id(value: bytes | UUID | str | None, field: str) -> bytes:
         return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     found = f"{len(value)} bytes" if isinstance(value, bytes | bytearray) else repr(value)
     raise InvalidRequest(field, found, "16 bytes, a uuid.UUID, or a string of at least one character")
+
+
+def _shown(page: Page | None, item: int) -> tuple[int, float]:
+    """Where the item with the wire id `item` stands on `page`, and its propensity there."""
+    for place, shown in enumerate(page.items if page is not None else ()):
+        if shown.item_id == item:
+            return place, shown.propensity
+    return contract.NO_PLACE, contract.NO_PROPENSITY
+
+
+def _place(value: int, field: str) -> int:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value < 2**31:
+        return int(value)
+    raise InvalidRequest(field, repr(value), "a place on the page, an integer; the first is 0")
+
+
+def _propensity(value: float, field: str) -> float:
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise InvalidRequest(field, repr(value), "a number above 0, up to 1: what the page says")
 
 
 def _release(feedback: Feedback, prefix: str) -> int:

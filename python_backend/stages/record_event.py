@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 import numpy as np
-from tritonrec_client.contract import MAX_ID, NO_RELEASE, Event, release_from_wire
+from tritonrec_client.contract import (
+    MAX_ID,
+    NO_PLACE,
+    NO_PROPENSITY,
+    NO_RELEASE,
+    Event,
+    release_from_wire,
+)
 
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
@@ -28,7 +35,8 @@ class RecordEvent(Stage):
     """Writes a batch of events as one.
 
     Takes, each ``[B, 1]``, user_id, item_id and timestamp (unix seconds) as int64, event as int32 (a code of
-    `Event`) and page_release as int64, and event_id int64 ``[B, 2]``, the two big-endian halves of 16 bytes.
+    `Event`), page_release as int64, propensity as float32 and place as int32, and event_id int64 ``[B, 2]``,
+    the two big-endian halves of 16 bytes.
     Gives acknowledged int32 ``[B, 1]``, codes of `Acknowledgement`; raises Unavailable where the store is.
     """
 
@@ -59,10 +67,15 @@ class RecordEvent(Stage):
         releases = inputs["page_release"]
         fits = (releases >= NO_RELEASE) & (releases <= LARGEST_RELEASE)
         _require(inputs, "page_release", fits, f"{NO_RELEASE} (none) or a release's name as a number")
+        propensities = inputs["propensity"]
+        fits = (propensities >= 0) & (propensities <= 1)
+        _require(inputs, "propensity", fits, "a number above 0, up to 1; or 0, which is unknown")
+        places = inputs["place"]
+        _require(inputs, "place", places >= NO_PLACE, f"a place from 0, or {NO_PLACE} (unknown)")
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
-        columns = [inputs[name][:, 0].tolist() for name in ("user_id", "item_id", "event", "timestamp")]
-        releases = inputs["page_release"][:, 0].tolist()
+        names = ("user_id", "item_id", "event", "timestamp", "page_release", "propensity", "place")
+        columns = [inputs[name][:, 0].tolist() for name in names]
         event_ids = inputs["event_id"].astype(">i8")
         events = [
             UserEvent(
@@ -72,9 +85,11 @@ class RecordEvent(Stage):
                 timestamp,
                 event_id.tobytes(),
                 None if release == NO_RELEASE else release_from_wire(release),
+                None if propensity == NO_PROPENSITY else propensity,
+                None if place == NO_PLACE else place,
             )
-            for user_id, item_id, event, timestamp, event_id, release in zip(
-                *columns, event_ids, releases, strict=True
+            for user_id, item_id, event, timestamp, release, propensity, place, event_id in zip(
+                *columns, event_ids, strict=True
             )
         ]
         try:
@@ -87,4 +102,4 @@ class RecordEvent(Stage):
 def _require(inputs: Arrays, field: str, fits: Array, allowed: str) -> None:
     """Raise InvalidRequest with the first value of `field` that does not fit."""
     if not fits.all():
-        raise InvalidRequest(field, int(inputs[field][~fits][0]), allowed)
+        raise InvalidRequest(field, inputs[field][~fits][0].item(), allowed)

@@ -1,7 +1,9 @@
 """What users do, and the log that keeps it.
 
 In a log an event is 50 bytes, big-endian: a version byte, user id, item id, event code (1 byte), timestamp,
-the event id (16 bytes) and the page's release as the number that `release_to_wire` gives.
+the event id (16 bytes) and the page's release as the number that `release_to_wire` gives. One of which is
+known where on the page its item stood, or how likely it was to stand there, is 58 bytes of the next version:
+a float32 and an int32 follow. So releases that know only the first version can read all others.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Self
 
 from tritonrec_client.contract import (
     MAX_ID,
+    NO_PLACE,
+    NO_PROPENSITY,
     NO_RELEASE,
     Acknowledgement,
     Event,
@@ -23,12 +27,15 @@ from tritonrec_client.contract import (
 )
 
 EVENT_ID_BYTES = 16
-VERSION = 1
+PLAIN, PLACED = 1, 2
+"""The versions of an event's binary form."""
 
 EVENT_ID_OFFSET = 26
 """Where the event id begins in an event's binary form."""
 
 _EVENT = struct.Struct(f">BqqBq{EVENT_ID_BYTES}sq")
+_PLACE = struct.Struct(">fi")
+_LARGEST_PLACE = 2**31 - 1
 
 
 class CorruptEvent(ValueError):
@@ -40,7 +47,9 @@ class UserEvent:
     """One thing that one user did.
 
     `user_id` and `item_id` are wire ids, `timestamp` is unix seconds, `event_id` 16 bytes that name this
-    event for good, `release` the release whose page led to it, or None.
+    event for good, `release` the release whose page led to it, or None. `place` is where on that page the
+    item stood, from 0, and `propensity` how likely it was to stand there, given all above it (kept as
+    float32); None where that is not known.
 
     Raises ValueError on anything else.
     """
@@ -51,6 +60,8 @@ class UserEvent:
     timestamp: int
     event_id: bytes
     release: str | None = None
+    propensity: float | None = None
+    place: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("user_id", "item_id", "timestamp"):
@@ -63,24 +74,51 @@ class UserEvent:
             raise ValueError(f"event_id is {self.event_id!r}; it must be {EVENT_ID_BYTES} bytes")
         if self.release is not None:
             release_to_wire(self.release)
+        if self.propensity is not None and not 0 < self.propensity <= 1:
+            raise ValueError(f"propensity is {self.propensity!r}; it must be above 0 and at most 1")
+        if self.place is not None and not (isinstance(self.place, int) and 0 <= self.place <= _LARGEST_PLACE):
+            raise ValueError(f"place is {self.place!r}; it must be an integer from 0")
 
 
 def encode_event(event: UserEvent) -> bytes:
-    """The binary form of `event`, 50 bytes."""
+    """The binary form of `event`, 50 bytes or 58."""
     release = NO_RELEASE if event.release is None else release_to_wire(event.release)
-    return _EVENT.pack(
-        VERSION, event.user_id, event.item_id, event.event, event.timestamp, event.event_id, release
+    rest = b""
+    if event.place is not None or event.propensity is not None:
+        rest = _PLACE.pack(
+            NO_PROPENSITY if event.propensity is None else event.propensity,
+            NO_PLACE if event.place is None else event.place,
+        )
+    version = PLACED if rest else PLAIN
+    plain = _EVENT.pack(
+        version, event.user_id, event.item_id, event.event, event.timestamp, event.event_id, release
     )
+    return plain + rest
 
 
 def decode_event(data: bytes) -> UserEvent:
     """The inverse of `encode_event`. Raises CorruptEvent, nothing else."""
-    if len(data) != _EVENT.size or data[0] != VERSION:
-        raise CorruptEvent(f"found {data[:64]!r}; an event is {_EVENT.size} bytes of version {VERSION}")
-    _, user_id, item_id, event, timestamp, event_id, release = _EVENT.unpack(data)
+    lengths = {PLAIN: _EVENT.size, PLACED: _EVENT.size + _PLACE.size}
+    if not data or lengths.get(data[0]) != len(data):
+        allowed = " or ".join(f"{length} bytes of version {version}" for version, length in lengths.items())
+        raise CorruptEvent(f"found {data[:64]!r}; an event is {allowed}")
+    version, user_id, item_id, event, timestamp, event_id, release = _EVENT.unpack_from(data)
+    propensity, place = NO_PROPENSITY, NO_PLACE
+    if version == PLACED:
+        propensity, place = _PLACE.unpack_from(data, _EVENT.size)
+        if (propensity, place) == (NO_PROPENSITY, NO_PLACE):
+            raise CorruptEvent(f"found {data[:64]!r}; version {PLACED} has a place or a propensity")
     try:
-        named = None if release == NO_RELEASE else release_from_wire(release)
-        return UserEvent(user_id, item_id, Event(event), timestamp, event_id, named)
+        return UserEvent(
+            user_id,
+            item_id,
+            Event(event),
+            timestamp,
+            event_id,
+            None if release == NO_RELEASE else release_from_wire(release),
+            None if propensity == NO_PROPENSITY else propensity,
+            None if place == NO_PLACE else place,
+        )
     except ValueError as error:
         raise CorruptEvent(str(error)) from error
 

@@ -18,6 +18,8 @@ from tritonrec_client import (
     InvalidRequest,
     MixedReleases,
     Page,
+    Reason,
+    Recommendation,
     ServerError,
     Status,
     Timeout,
@@ -25,9 +27,18 @@ from tritonrec_client import (
     pseudonym,
     wire_id,
 )
-from tritonrec_client.contract import FORGET_USER, NO_RELEASE, RECORD_EVENT, STAGES, Sizes, release_to_wire
+from tritonrec_client.contract import (
+    FORGET_USER,
+    NO_PLACE,
+    NO_PROPENSITY,
+    NO_RELEASE,
+    RECORD_EVENT,
+    STAGES,
+    Sizes,
+    release_to_wire,
+)
 from tritonrec_client.course import Failure, Infer, ReadShape
-from tritonrec_client.feedback import check_event, check_events, check_forgotten, stack_events
+from tritonrec_client.feedback import check_event, check_events, check_forgotten, stack_events, views_of
 
 CLICK = Feedback(42, 7, "click")
 KEY = bytes(range(32))
@@ -39,7 +50,7 @@ def stacked(*events: Feedback) -> dict[str, Any]:
 
 
 def test_the_tensors_are_those_of_the_contract() -> None:
-    kinds = {"INT64": np.int64, "INT32": np.int32}
+    kinds = {"INT64": np.int64, "INT32": np.int32, "FP32": np.float32}
     assert {name: (array.dtype, array.shape) for name, array in stacked(CLICK, CLICK).items()} == {
         tensor.name: (kinds[tensor.dtype], (2, tensor.resolve(Sizes()))) for tensor in RECORD_EVENT.inputs
     }
@@ -69,6 +80,46 @@ def test_the_page_brings_its_release_along() -> None:
     assert check_event(Feedback(1, 2, "click", page=PAGE)).release == release_to_wire(RELEASE)
     assert check_event(Feedback(1, 2, "click", release=RELEASE)).release == release_to_wire(RELEASE)
     assert check_event(CLICK).release == NO_RELEASE
+
+
+def test_the_page_says_where_its_item_stood_and_how_likely_that_was() -> None:
+    places = (
+        Recommendation(7, 0.5, Reason.HISTORY),
+        Recommendation(9, 0.25, Reason.EXPLORED, propensity=0.125),
+    )
+    page = Page(places, Status.OK, PAGE.releases)
+    found = [check_event(Feedback(1, item, "click", page=page)) for item in (7, 9, 11)]
+    assert [(event.place, event.propensity) for event in found] == [
+        (0, 1.0),
+        (1, 0.125),
+        (NO_PLACE, NO_PROPENSITY),
+    ]
+    assert [check_event(CLICK).place, check_event(CLICK).propensity] == [NO_PLACE, NO_PROPENSITY]
+
+
+def test_without_the_page_its_place_and_propensity_are_told_by_themselves() -> None:
+    tensors = stacked(Feedback(1, 2, "view", release=RELEASE, propensity=0.25, place=9), CLICK)
+    assert tensors["place"].tolist() == [[9], [NO_PLACE]]
+    assert tensors["propensity"].tolist() == [[0.25], [NO_PROPENSITY]]
+
+
+def test_a_page_that_was_shown_is_a_view_of_each_of_its_items() -> None:
+    places = (
+        Recommendation(7, 0.5, Reason.HISTORY),
+        Recommendation(9, 0.25, Reason.EXPLORED, propensity=0.125),
+    )
+    page = Page(places, Status.OK, PAGE.releases)
+    events = check_events(views_of(1, page, 1_700_000_000, "page 5"))
+    assert [(event.item, event.event, event.place) for event in events] == [
+        (7, Event.VIEW, 0),
+        (9, Event.VIEW, 1),
+    ]
+    assert {event.release for event in events} == {release_to_wire(RELEASE)}
+    again = check_events(views_of(1, page, 1_700_000_000, "page 5"))
+    assert [event.event_id for event in again] == [event.event_id for event in events]
+    assert check_events(views_of(1, page))[0].event_id != events[0].event_id
+    with pytest.raises(InvalidRequest, match="page_id: found ''"):
+        views_of(1, page, page_id="")
 
 
 def test_a_page_of_mixed_releases_has_none_to_bring() -> None:
@@ -124,6 +175,11 @@ BAD: list[tuple[Feedback, str, str, str]] = [
     (Feedback(42, 7, "click", event_id=5), "event_id", "5", "16 bytes"),  # type: ignore[arg-type]
     (Feedback(42, 7, "click", release="latest"), "release", "'latest'", "12 hexadecimal digits"),
     (Feedback(42, 7, "click", release=5), "release", "5", "12 hexadecimal digits"),  # type: ignore[arg-type]
+    (Feedback(42, 7, "click", place=-1), "place", "-1", "the first is 0"),
+    (Feedback(42, 7, "click", place=1.0), "place", "1.0", "the first is 0"),  # type: ignore[arg-type]
+    (Feedback(42, 7, "click", propensity=0), "propensity", "0", "above 0, up to 1"),
+    (Feedback(42, 7, "click", propensity=1.5), "propensity", "1.5", "above 0, up to 1"),
+    (Feedback(42, 7, "click", propensity=float("nan")), "propensity", "nan", "above 0, up to 1"),
     (Feedback(42, 7, "click", page=RELEASE), "page", f"'{RELEASE}'", "a Page"),  # type: ignore[arg-type]
     (Feedback(42, 7, "click", page=PAGE, release=RELEASE), "page", "a page beside a release", "one of them"),
 ]

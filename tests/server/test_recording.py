@@ -20,6 +20,8 @@ from tiny import Build
 from tritonclient.utils import InferenceServerException
 from tritonrec_client import Client
 from tritonrec_client.contract import (
+    NO_PLACE,
+    NO_PROPENSITY,
     NO_RELEASE,
     Acknowledgement,
     Event,
@@ -114,10 +116,15 @@ def client(shop: Shop) -> Iterator[Client]:
 
 
 def event_of(
-    user: int, item: int, event: int = Event.CLICK, event_id: tuple[int, int] | None = None, **changes: int
+    user: int, item: int, event: int = Event.CLICK, event_id: tuple[int, int] | None = None, **changes: Any
 ) -> Arrays:
     """The tensors of one event."""
-    values = {"timestamp": int(time.time()), "page_release": NO_RELEASE} | changes
+    values = {
+        "timestamp": int(time.time()),
+        "page_release": NO_RELEASE,
+        "propensity": NO_PROPENSITY,
+        "place": NO_PLACE,
+    } | changes
     return {
         "user_id": np.array([[user]], np.int64),
         "item_id": np.array([[item]], np.int64),
@@ -125,6 +132,8 @@ def event_of(
         "timestamp": np.array([[values["timestamp"]]], np.int64),
         "event_id": np.array([event_id or tuple(np.random.default_rng().integers(2**62, size=2))], np.int64),
         "page_release": np.array([[values["page_release"]]], np.int64),
+        "propensity": np.array([[values["propensity"]]], np.float32),
+        "place": np.array([[values["place"]]], np.int32),
     }
 
 
@@ -202,6 +211,24 @@ def test_what_was_only_shown_changes_no_page_and_is_logged_with_its_release(
         }
 
 
+def test_a_page_that_was_shown_is_logged_place_by_place_and_once(shop: Shop, client: Client) -> None:
+    user = shop.build.known_users[24]
+    page = client.recommend(user)
+    count = len(page.items)
+    assert client.record_page(user, page, page_id=f"page of {user}") == [RECORDED] * count
+    assert client.record_page(user, page, page_id=f"page of {user}") == [KNOWN] * count
+    client.record_event(user, page.items[2].item_id, Event.CLICK, page=page)
+    client.record_event(user, 7, Event.CLICK, place=4, propensity=0.25)
+    with open_event_log(shop.store_url) as log:
+        logged = [event for _, event in log.read() if event.user_id == user]
+    shown = [(place.item_id, Event.VIEW, number, 1.0) for number, place in enumerate(page.items)]
+    assert [(event.item_id, event.event, event.place, event.propensity) for event in logged] == [
+        *shown,
+        (page.items[2].item_id, Event.CLICK, 2, 1.0),
+        (7, Event.CLICK, 4, 0.25),
+    ]
+
+
 def test_an_event_that_is_sent_again_is_known_and_changes_nothing(shop: Shop, raw: Any) -> None:
     user = shop.build.known_users[21]
     sent = event_of(user, 7, event_id=(-5, 2**62))
@@ -246,6 +273,8 @@ def test_who_is_forgotten_is_unknown_at_the_very_next_request(shop: Shop, client
             "timestamp: found 1099511627776; allowed is unix seconds from 0 to",
         ),
         ("page_release", np.array([[-2]]), "page_release: found -2; allowed is -1 (none)"),
+        ("propensity", np.array([[2]], np.float32), "propensity: found 2.0; allowed is a number above 0"),
+        ("place", np.array([[-2]], np.int32), "place: found -2; allowed is a place from 0, or -1 (unknown)"),
     ],
 )
 def test_what_cannot_have_happened_is_refused_and_nothing_written(

@@ -174,6 +174,8 @@ class Calls:
                 np.full(count, int(time.time()), np.int64).tobytes(),
                 secrets.token_bytes(16 * count),
                 release * count,
+                np.full(count, contract.NO_PROPENSITY, np.float32).tobytes(),
+                np.full(count, contract.NO_PLACE, np.int32).tobytes(),
             ]
             self._call(template, raw, _acknowledged, done)
 

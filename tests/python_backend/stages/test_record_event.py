@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tritonrec_client.contract import NO_RELEASE, Acknowledgement, Event, Sizes, release_to_wire
+from tritonrec_client.contract import (
+    NO_PLACE,
+    NO_PROPENSITY,
+    NO_RELEASE,
+    Acknowledgement,
+    Event,
+    Sizes,
+    release_to_wire,
+)
 
 from python_backend.batch import BatchAnswerer
 from python_backend.pipeline import load_stage
@@ -46,12 +54,13 @@ def request(*rows: dict[str, Any]) -> dict[str, Array]:
         "timestamp": NOW,
         "event_id": None,
         "page_release": NO_RELEASE,
+        "propensity": NO_PROPENSITY,
+        "place": NO_PLACE,
     }
+    narrow = {"event": np.int32, "place": np.int32, "propensity": np.float32}
     full = [usual | {"event_id": (0, 100 + place)} | row for place, row in enumerate(rows)]
     return {
-        name: np.array([row[name] for row in full], np.int32 if name == "event" else np.int64).reshape(
-            len(full), -1
-        )
+        name: np.array([row[name] for row in full], narrow.get(name, np.int64)).reshape(len(full), -1)
         for name in usual
     }
 
@@ -87,6 +96,10 @@ def test_every_event_of_a_batch_is_written_and_acknowledged(stage: RecordEvent, 
         ("timestamp", NOW + 86401, f"unix seconds from 0 to {NOW + 86400}, a day ahead"),
         ("page_release", -2, "-1 (none) or a release's name as a number"),
         ("page_release", 16**12, "-1 (none) or a release's name as a number"),
+        ("propensity", -0.5, "a number above 0, up to 1; or 0, which is unknown"),
+        ("propensity", 1.5, "a number above 0, up to 1; or 0, which is unknown"),
+        ("propensity", float("nan"), "a number above 0, up to 1; or 0, which is unknown"),
+        ("place", -2, "a place from 0, or -1 (unknown)"),
     ],
 )
 def test_what_cannot_have_happened_is_refused_by_the_name_of_its_field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import lmdb
 import numpy as np
@@ -40,6 +41,20 @@ def test_an_event_is_logged_and_is_in_its_users_record(log: EventLog, store: Fea
     (found,) = store.get_many([2**63 - 1])
     assert isinstance(found, UserRecord)
     assert (pairs_of(found), found.counters) == ([(2**63 - 1, 2**40)], {"click": 1})
+
+
+def test_where_an_item_stood_and_how_likely_that_was_is_logged_and_forgotten_with_it(log: EventLog) -> None:
+    shown = [
+        replace(event(kind=Event.VIEW, release="0123456789ab"), place=place, propensity=propensity)
+        for place, propensity in ((0, 1.0), (9, 0.125), (3, None), (None, 0.5), (None, None))
+    ]
+    other = event(user_id=2)
+    assert log.record([*shown, other]) == [RECORDED] * 6
+    assert log.record(shown) == [KNOWN] * 5
+    assert logged(log) == [*shown, other]
+    assert log.forget([1]) == [True]
+    assert logged(log) == [other]
+    assert log.record(shown[:1]) == [RECORDED]  # not even the id is known any more
 
 
 def test_clicks_and_purchases_are_history_and_everything_is_counted(
