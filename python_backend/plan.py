@@ -1,4 +1,4 @@
-"""Which steps a release consists of, from the look-up of features to the page, and what travels between them."""
+"""Which steps a release consists of, from a user's features to the page, and what travels between them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Port:
 class Step:
     """One step: a model of its own in Triton, or a part of the model `pipeline`.
 
-    `model` is its name without the release, `stage` whose code it runs, `folder` where its files are among the
-    release's artifacts, `candidates` how many of them it has to do with.
+    `model` is its name without the release, `stage` whose code it runs, `folder` where its files are among
+    the release's artifacts, `candidates` how many of them it has to do with.
     """
 
     model: str

@@ -25,8 +25,9 @@ from tools.releases.manifest import read_manifest
 from tools.serving.device import CPU, CUDA, DEVICE
 from tools.serving.history import Activation, note_activation
 from tools.serving.lock import Busy, exclusively
+from tools.serving.model_files import RepositoryError
 from tools.serving.profiles import plans_for, require_artifacts
-from tools.serving.repository import RepositoryError, write_served_repository
+from tools.serving.repository import write_served_repository
 from tools.serving.served import ServedRepository, open_release
 from tools.serving.server import GPU, GPU_TORCH, LOCAL, STAGED, Ports, TritonServer
 from tools.serving.wheel import ServerUnavailableError

@@ -43,7 +43,7 @@ from tools.load.sweep import (
 from tools.load.sweep_report import FINALS, FIRST, Sweep, figures, finals_rows, first_rows, markdown, table
 from tools.machine import machine
 from tools.releases.folder import LATEST, NoReleaseError
-from tools.serving.repository import RepositoryError
+from tools.serving.model_files import RepositoryError
 from tools.serving.server import LOCAL, STAGED
 from tools.serving.wheel import ServerUnavailableError
 

@@ -9,7 +9,8 @@ import pytest
 from manifests import Json, containers, of_kind, pods, quantity, rendered, server, settings, the
 from variants import BARE, OVERLAYS, Variant, words
 
-from tools.serving.repository import SOURCE, read_config
+from tools.serving.model_files import read_config
+from tools.serving.repository import SOURCE
 
 MIB = 2**20
 

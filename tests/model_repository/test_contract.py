@@ -21,7 +21,8 @@ from tritonrec_client.contract import (
     Tensor,
 )
 
-from tools.serving.repository import SOURCE, read_config
+from tools.serving.model_files import read_config
+from tools.serving.repository import SOURCE
 
 CONFIGS = sorted(SOURCE.glob("*/config.pbtxt"))
 STAGE_NAMES = [stage.name for stage in STAGES]

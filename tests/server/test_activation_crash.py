@@ -109,7 +109,7 @@ def test_an_activation_whose_server_dies_says_so_and_the_next_start_serves_the_o
         server = server_of(launcher.pid)
         with site.control() as control:
             threading.Thread(target=kill_while_loading, args=(site, server)).start()
-            with pytest.raises(ActivationRefused, match="^load: "):
+            with pytest.raises(ActivationRefused, match=r"^load: "):
                 control.activate(site.release(SECOND))
 
     with serving(site, store):

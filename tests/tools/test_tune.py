@@ -11,7 +11,7 @@ import pytest
 from tools import tune
 from tools.load.bench import shipped_settings
 from tools.releases.folder import find_release
-from tools.serving.repository import RepositoryError
+from tools.serving.model_files import RepositoryError
 
 RELEASE = "aaaaaaaaaaaa"
 

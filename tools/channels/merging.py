@@ -100,9 +100,9 @@ def _signs(
 def _segments(
     items: NDArray[np.int32], wanted: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each place of `items` ``[n, W]`` the first place of the same item, and for each row that of `wanted`.
+    """For each place of `items` ``[n, W]`` the first place of the same item; for each row that of `wanted`.
 
-    -1 where no channel found it.
+    -1 where no channel found that.
     """
     segment = np.empty(items.shape, dtype=np.int64)
     for row, found in enumerate(items):

@@ -246,8 +246,8 @@ class BuildConfig(Section):
         check_channels(self.channels, self.sizes)
         if self.profiles and (self.channels or self.rankers):
             raise ValueError(
-                f"profiles is {', '.join(self.profiles)}; with [[channels]] or [[rankers]] a release is served"
-                " on CPUs: remove either"
+                f"profiles is {', '.join(self.profiles)}; a release with [[channels]] or [[rankers]] is served"
+                + " on CPUs: remove either"
             )
         return self
 

@@ -53,7 +53,7 @@ def check_channels(channels: Sequence[ChannelSection], sizes: Sizes) -> None:
             )
     if channels and [channel for channel in channels if isinstance(channel, TransformerChannel)] == []:
         raise ValueError(
-            "channels has no transformer; one is needed, because its item vectors also tell how alike items are"
+            "channels has no transformer; one is needed: its item vectors also tell how alike items are"
         )
     if sum(isinstance(channel, TransformerChannel) for channel in channels) > 1:
         raise ValueError("channels has two transformers; there is one, that of [retrieve]")

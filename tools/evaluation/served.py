@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpcclient
 from numpy.typing import NDArray
-from tritonrec_client.contract import DEFAULT_DIVERSITY, MODELS, PADDING_ID, RECOMMEND, STAGES, Sizes
+from tritonrec_client.contract import DEFAULT_DIVERSITY, MODELS, PADDING_ID, RECOMMEND, Model, Sizes
+
+from python_backend.plan import Plan, Step
 
 BATCH = 32
 
@@ -67,15 +69,16 @@ def fetch_lists(
     release: str,
     user_ids: NDArray[np.int64],
     sizes: Sizes,
+    plan: Plan,
     progress: Progress = lambda done, total: None,
 ) -> ServedLists:
-    """The pages of `user_ids`, and what each stage gives for them at diversity 0."""
+    """The pages of `user_ids`, and what each step of the release's `plan` gives for them at diversity 0."""
     parts: list[Tensors] = []
     with grpcclient.InferenceServerClient(address) as client:
         for begin in range(0, len(user_ids), BATCH):
             tensors = requests_of(user_ids[begin : begin + BATCH], sizes, 0.0)
-            for stage in STAGES:
-                tensors |= infer(client, stage.name, release, tensors)
+            for step in plan.steps:
+                tensors |= infer(client, step, release, tensors)
             parts.append(tensors)
             progress(min(begin + BATCH, len(user_ids)) // 2, len(user_ids))
 
@@ -89,7 +92,7 @@ def fetch_lists(
 
 def infer(
     client: grpcclient.InferenceServerClient,
-    model: str,
+    model: str | Step,
     release: str | None,
     tensors: Mapping[str, NDArray[Any]],
     *,
@@ -97,17 +100,22 @@ def infer(
 ) -> Tensors:
     """The outputs of `release`'s `model` for those of `tensors` that it takes, within `timeout` seconds.
 
-    Without a `release`, of what is called `model` alone.
+    Without a `release`, of what is called `model` alone. The tensors of a step are called as they are on the
+    way from step to step.
     """
+    contract: Model = model.contract if isinstance(model, Step) else MODELS[model]
+    ports = model if isinstance(model, Step) else None
+    names = [port.name for port in ports.inputs] if ports else [tensor.name for tensor in contract.inputs]
     inputs = []
-    for tensor in MODELS[model].inputs:
-        array = tensors[tensor.name]
+    for tensor, name in zip(contract.inputs, names, strict=True):
+        array = tensors[name]
         request = grpcclient.InferInput(tensor.name, array.shape, tensor.dtype)
         request.set_data_from_numpy(array)
         inputs.append(request)
-    name = model if release is None else f"{model}_{release}"
-    result = client.infer(name, inputs, client_timeout=timeout)
-    return {tensor.name: result.as_numpy(tensor.name) for tensor in MODELS[model].outputs}
+    asked = contract.name if release is None else f"{contract.name}_{release}"
+    result = client.infer(asked, inputs, client_timeout=timeout)
+    names = [port.name for port in ports.outputs] if ports else [tensor.name for tensor in contract.outputs]
+    return {name: result.as_numpy(tensor.name) for tensor, name in zip(contract.outputs, names, strict=True)}
 
 
 def _concatenate(parts: list[Tensors]) -> Tensors:

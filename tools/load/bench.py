@@ -19,7 +19,8 @@ from tools.load.stages import machine_cpu
 from tools.load.sweep import LIGHT, SHIPPED, Score, Setting
 from tools.load.visitors import Audience, read_items, stored_users
 from tools.releases.folder import find_release
-from tools.serving.repository import CONFIG, RepositoryError, read_config, write_served_repository
+from tools.serving.model_files import CONFIG, RepositoryError, read_config
+from tools.serving.repository import write_served_repository
 from tools.serving.server import LOCAL, TritonServer
 from tools.serving.tuning import settings_of
 from tools.serving.wheel import ServerUnavailableError

@@ -21,20 +21,19 @@ from tritonclient.utils import InferenceServerException
 from tritonrec_client.contract import (
     ANONYMOUS,
     DEFAULT_DIVERSITY,
-    MODELS,
     PADDING_ID,
     RECOMMEND,
     RETRIEVE_AND_RANK,
-    STAGES,
     Reason,
     Status,
+    names_release,
     release_from_wire,
-    release_tensor,
     release_to_wire,
 )
 
 from python_backend.batch import NUMPY_DTYPES
 from python_backend.item_index import PADDING_SCORE
+from python_backend.plan import Plan, Step
 from python_backend.release import Release
 from tools.checks import TOLERANCE, CheckFailed
 from tools.data.interactions import Interactions
@@ -56,7 +55,8 @@ FREQUENT = 10
 
 _LISTS = {"candidate": "retrieval_score", "item_id": "score"}
 """Lists that are sorted by a score, and that score."""
-_ANSWERS = (*STAGES, RECOMMEND)
+_OF_ITEMS = ("candidate_channel", "reason", "channel", "because", "propensity")
+"""What goes with the items of a list."""
 
 
 class NotServing(CheckFailed):
@@ -96,12 +96,12 @@ def write_golden(
     tensors = _requests(sessions, release)
     kept = {f"inputs/{name}": array for name, array in tensors.items()}
     known = dict(tensors)
-    for model in _ANSWERS:
-        answer = _ask(client, model.name, release, known)
-        known |= answer if model is not RECOMMEND else {}
-        kept |= {f"{model.name}/{name}": array for name, array in answer.items()}
+    for step in _answers(release):
+        answer = _ask(client, step, release, known)
+        known |= answer if step.model != RECOMMEND.name else {}
+        kept |= {f"{step.model}/{name}": array for name, array in answer.items()}
         if "item_id" in answer:
-            _require_pages(model.name, answer)
+            _require_pages(step.model, answer)
     np.savez_compressed(release_folder / GOLDEN, **kept)
 
 
@@ -120,16 +120,17 @@ def check_golden(
     require = _require_alike if _computed_on_a_card(client, release) else _require_same
     inputs = {name: kept[f"inputs/{name}"] for name in (tensor.name for tensor in RECOMMEND.inputs)}
     known = dict(inputs)
-    for model in _ANSWERS:
-        expected = {tensor.name: kept[f"{model.name}/{tensor.name}"] for tensor in model.outputs}
-        if model is not RECOMMEND and not client.is_model_ready(f"{model.name}_{release.name}"):
-            known |= expected  # the profile has no model for this stage alone
+    for step in _answers(release):
+        expected = {port.name: kept[f"{step.model}/{port.name}"] for port in step.outputs}
+        whole = step.model == RECOMMEND.name
+        if not whole and not client.is_model_ready(f"{step.model}_{release.name}"):
+            known |= expected  # the profile has no model for this step alone
             continue
-        found = _ask(client, model.name, release, inputs if model is RECOMMEND else known)
+        found = _ask(client, step, release, inputs if whole else known)
         if "item_id" in expected:
-            _require_pages(model.name, found)
+            _require_pages(step.model, found)
         if "item_id" not in expected or not with_rules:
-            require(model.name, inputs, expected, found)
+            require(step.model, inputs, expected, found)
         known |= expected
 
 
@@ -145,11 +146,16 @@ def check_golden_pages(
     kept = _read(release)
     inputs = {tensor.name: kept[f"inputs/{tensor.name}"] for tensor in RECOMMEND.inputs}
     expected = {tensor.name: kept[f"{RECOMMEND.name}/{tensor.name}"] for tensor in RECOMMEND.outputs}
-    found = _ask(client, RECOMMEND.name, release, inputs, alias=True)
+    found = _ask(client, Step.of(RECOMMEND, release.sizes), release, inputs, alias=True)
     _require_pages(RECOMMEND.name, found)
     if not with_rules:
         require = _require_alike if _computed_on_a_card(client, release) else _require_same
         require(RECOMMEND.name, inputs, expected, found)
+
+
+def _answers(release: Release) -> list[Step]:
+    """What is asked: every step, and all of them together."""
+    return [*Plan.of(release).steps, Step.of(RECOMMEND, release.sizes)]
 
 
 def _requests(sessions: Sequence[Sequence[int]], release: Release) -> Tensors:
@@ -175,13 +181,13 @@ def _requests(sessions: Sequence[Sequence[int]], release: Release) -> Tensors:
 
 def _ask(
     client: grpcclient.InferenceServerClient,
-    model: str,
+    step: Step,
     release: Release,
     tensors: Mapping[str, NDArray[Any]],
     *,
     alias: bool = False,
 ) -> Tensors:
-    """What `release`'s `model` answers, request by request so that batching cannot matter.
+    """What the model of `release`'s `step` answers, request by request so that batching cannot matter.
 
     With `alias` it is asked by its plain name, under which another release may serve.
     """
@@ -191,30 +197,26 @@ def _ask(
         one = {name: array[row : row + 1] for name, array in tensors.items()}
         try:
             name = None if alias else release.name
-            parts.append(infer(client, model, name, one, timeout=PATIENCE))
+            parts.append(infer(client, step, name, one, timeout=PATIENCE))
         except InferenceServerException as error:
-            where = f"golden requests: {model}, {_described(tensors, row)}"
+            where = f"golden requests: {step.model}, {_described(tensors, row)}"
             raise NotServing(f"{where}: no answer: {error.message()}") from error
-        _require_form(model, release, parts[-1], _described(tensors, row))
+        _require_form(step, release, parts[-1], _described(tensors, row))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _require_form(model: str, release: Release, answer: Mapping[str, Any], request: str) -> None:
-    """Raise CheckFailed unless `answer` has the contract's tensors, and they are those of `release`."""
-    releases = {release_tensor(stage.name).name for stage in STAGES}
+def _require_form(step: Step, release: Release, answer: Mapping[str, Any], request: str) -> None:
+    """Raise CheckFailed unless `answer` has the step's tensors, and they are those of `release`."""
     # Of another release, nothing else would be as expected either.
-    for tensor in sorted(MODELS[model].outputs, key=lambda tensor: tensor.name not in releases):
-        where = f"golden requests: {model}, {request}: {tensor.name}"
-        array = answer[tensor.name]
-        shape = (1, tensor.resolve(release.sizes))
+    for port in sorted(step.outputs, key=lambda port: not names_release(port.name)):
+        where = f"golden requests: {step.model}, {request}: {port.name}"
+        array = answer[port.name]
+        shape, dtype = (1, port.width), NUMPY_DTYPES[port.dtype]
         if array is None:
             raise CheckFailed(f"{where} is missing from the answer")
-        if array.shape != shape or array.dtype != NUMPY_DTYPES[tensor.dtype]:
-            raise CheckFailed(
-                f"{where} is {array.dtype} {list(array.shape)};"
-                f" expected {NUMPY_DTYPES[tensor.dtype]} {list(shape)}"
-            )
-        if tensor.name in releases and array.item() != release_to_wire(release.name):
+        if array.shape != shape or array.dtype != dtype:
+            raise CheckFailed(f"{where} is {array.dtype} {list(array.shape)}; expected {dtype} {list(shape)}")
+        if names_release(port.name) and array.item() != release_to_wire(release.name):
             raise NotServing(f"{where} is {release_from_wire(array.item())}; expected {release.name}")
 
 
@@ -276,7 +278,7 @@ def unlikeness(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray
             share = len(wanted & set(now.tolist())) / max(len(wanted), 1)
             if share < (LEAST_SHARED if wanted else 0):
                 return f"{name} has {share:.0%} of the items that it had; allowed is {LEAST_SHARED:.0%}"
-        elif name in _LISTS.values() or name == "reason":
+        elif name in _LISTS.values() or name in _OF_ITEMS:
             continue  # goes with the items
         elif was.dtype.kind == "f":
             counts = was > PADDING_SCORE
@@ -293,9 +295,14 @@ def unlikeness(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray
 def _difference(expected: Tensors, found: Tensors, row: int) -> str | None:
     """How the answers to the request in `row` differ, in words; None where they do not."""
     pending = dict.fromkeys(expected)
-    for items, score in _LISTS.items():
+    lists = _LISTS | {
+        name: name.replace("candidate", "retrieval_score", 1)
+        for name in expected
+        if name.startswith("candidate") and name.replace("candidate", "retrieval_score", 1) in expected
+    }
+    for items, score in lists.items():
         if items in expected:
-            names = [name for name in (items, score, "reason") if name in expected]
+            names = [name for name in (items, score, *_OF_ITEMS) if name in expected]
             problem = list_difference({name: (expected[name][row], found[name][row]) for name in names})
             if problem:
                 return problem
@@ -347,8 +354,8 @@ def _described(inputs: Mapping[str, NDArray[Any]], row: int) -> str:
 def _read(release: Release) -> Tensors:
     """What ``golden.npz`` of `release` holds. Raises CheckFailed where it is missing or cannot be used."""
     path = release.path / GOLDEN
-    wanted = {f"inputs/{tensor.name}": tensor for tensor in RECOMMEND.inputs}
-    wanted |= {f"{model.name}/{tensor.name}": tensor for model in _ANSWERS for tensor in model.outputs}
+    wanted = {f"inputs/{port.name}": port for port in Step.of(RECOMMEND, release.sizes).inputs}
+    wanted |= {f"{step.model}/{port.name}": port for step in _answers(release) for port in step.outputs}
     try:
         with np.load(path, allow_pickle=False) as arrays:
             kept = {name: arrays[name] for name in wanted}
@@ -359,11 +366,11 @@ def _read(release: Release) -> Tensors:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckFailed(f"{path}: cannot be read ({error}); build the release again") from error
     rows = len(kept["inputs/user_id"]) if kept["inputs/user_id"].ndim else 0
-    for name, tensor in wanted.items():
-        shape = (rows, tensor.resolve(release.sizes))
-        if not rows or kept[name].shape != shape or kept[name].dtype != NUMPY_DTYPES[tensor.dtype]:
+    for name, port in wanted.items():
+        shape = (rows, port.width)
+        if not rows or kept[name].shape != shape or kept[name].dtype != NUMPY_DTYPES[port.dtype]:
             raise CheckFailed(
-                f"{path}: {name} is {kept[name].dtype} {list(kept[name].shape)}; expected {tensor.dtype}"
+                f"{path}: {name} is {kept[name].dtype} {list(kept[name].shape)}; expected {port.dtype}"
                 f" {[max(rows, 1), shape[1]]}; build the release again"
             )
     return kept

@@ -22,12 +22,12 @@ from python_backend.plan import Plan, Port, Step
 from tools.config.build import BuildConfig
 from tools.config.slots import name_of
 
-MAIN = "main"
-"""The model of [rank] among the rankers."""
+KEPT = "_kept"
+"""What the names of tensors end with that a light ranker's cut left over."""
 
 
 def plan_of(config: BuildConfig) -> Plan:
-    """The steps of a release that `config` builds; `Plan.default` where it names no channels and no rankers."""
+    """The steps of a release that `config` builds: without channels and rankers the contract's stages."""
     sizes = config.sizes
     default = Plan.default(sizes)
     if not config.channels and not config.rankers:
@@ -39,7 +39,7 @@ def plan_of(config: BuildConfig) -> Plan:
     list_ = [CANDIDATE, RETRIEVAL_SCORE, *([CANDIDATE_CHANNEL] if channels else [])]
     ranking, last = _ranking(config, list_, sizes)
     steps += ranking
-    found = _Found(last, "_kept" if last != sizes.candidates else "")
+    found = _Found(last, KEPT if last != sizes.candidates else "")
     inputs = [
         found.port(tensor) if tensor in list_ else Port.of(tensor, sizes)
         for tensor in MODELS["rerank"].inputs
@@ -99,7 +99,7 @@ def _ranking(config: BuildConfig, list_: Sequence[Tensor], sizes: Sizes) -> tupl
         return _scores(heavy, whole, sizes, "blend", RANK_SCORE.name, "rank"), whole.width
     first = "rank_score_light"
     steps = _scores(list(light), whole, sizes, "blend_light", first, "light")
-    kept = _Found(next(iter(light.values())), "_kept")
+    kept = _Found(next(iter(light.values())), KEPT)
     inputs = [whole.port(tensor) for tensor in list_]
     inputs.append(Port(RANK_SCORE.name, first, RANK_SCORE.dtype, whole.width))
     outputs = [kept.port(tensor) for tensor in list_]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tools.config.build import BuildConfig
 from tools.plans.graphs import PROFILE, STAGES
-from tools.serving.repository import RepositoryError, read_config
+from tools.serving.model_files import RepositoryError, read_config
 from tools.training.features import Features
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever

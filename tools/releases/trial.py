@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonrec_client.contract import RECOMMEND, STAGES
+from tritonrec_client.contract import RECOMMEND
 
 from python_backend.pipeline import Pipeline
+from python_backend.plan import Plan
 from python_backend.release import Release
 from python_backend.stores import open_store
 from tools.checks import Agreement, compare_pages, require_agreement, require_same_inputs
@@ -25,6 +26,7 @@ from tools.evaluation.evaluation import RANK, RERANK, RERANK_DEFAULT, RETRIEVE
 from tools.evaluation.served import BATCH, ServedLists, Tensors, fetch_lists, fetch_pages, requests_of
 from tools.progress import Update
 from tools.releases.golden import golden_sessions, write_golden
+from tools.releases.planning import KEPT
 from tools.serving.repository import write_served_repository
 from tools.serving.server import TritonServer, ask_anonymously
 from tools.training.features import Features
@@ -75,7 +77,7 @@ def try_out(
         write_served_repository(
             [release.path for release in releases], draft.name, folder / "served", overrides=options
         )
-        users = histories.user_ids
+        users, plan = histories.user_ids, Plan.of(draft)
         with (
             ThreadPoolExecutor(2) as meanwhile,
             TritonServer(
@@ -84,7 +86,7 @@ def try_out(
                 backends=config.output / "backends",
                 models=[
                     *(f"{RECOMMEND.name}_{release.name}" for release in releases),
-                    *(f"{stage.name}_{draft.name}" for stage in STAGES),
+                    *(f"{step.model}_{draft.name}" for step in plan.steps),
                 ],
                 check=lambda client: ask_anonymously(client, f"{RECOMMEND.name}_{draft.name}"),
             ) as server,
@@ -98,6 +100,7 @@ def try_out(
                 draft.name,
                 users,
                 draft.sizes,
+                plan,
                 lambda done, total: update(done, total, "users"),
             )
             with server.client() as client:
@@ -131,10 +134,12 @@ def _pages_in_process(
 def stage_lists(dataset: Dataset, served: ServedLists) -> dict[str, NDArray[np.int32]]:
     """The served lists as item indices, best first, in the order of the pipeline."""
     candidate, score = served.stages["candidate"], served.stages["rank_score"]
+    # Where a light ranker has a first look, these are what the others score.
+    kept = served.stages.get(f"candidate{KEPT}", candidate)
     order = np.argsort(-score, axis=1, kind="stable")
     return {
         RETRIEVE: candidate,
-        RANK: np.take_along_axis(candidate, order, axis=1),
+        RANK: np.take_along_axis(kept, order, axis=1),
         RERANK: _indices(dataset, served.plain["item_id"]),
         RERANK_DEFAULT: _indices(dataset, served.varied["item_id"]),
     }

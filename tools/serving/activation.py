@@ -27,7 +27,8 @@ from tools.serving.history import Activation, note_activation, previous_release
 from tools.serving.live import LiveRepository
 from tools.serving.lock import Busy, exclusively
 from tools.serving.model_control import ModelControl
-from tools.serving.repository import RepositoryError, alias_of
+from tools.serving.model_files import RepositoryError
+from tools.serving.repository import alias_of
 from tools.serving.steps import STEPS, ActivationRefused, NotServed, Show, Steps
 
 if TYPE_CHECKING:

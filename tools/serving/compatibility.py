@@ -8,7 +8,7 @@ from tritonrec_client.contract import RECOMMEND
 
 from python_backend.release import Release
 from tools.checks import CheckFailed
-from tools.serving.repository import CONFIG, read_config
+from tools.serving.model_files import CONFIG, read_config
 
 
 def require_compatible(release: Release, active: Release) -> list[str]:

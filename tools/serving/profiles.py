@@ -8,7 +8,7 @@ from pathlib import Path
 from python_backend.release import Release
 from tools.plans.capability import Capability
 from tools.plans.placing import PlanSource
-from tools.serving.repository import RepositoryError
+from tools.serving.model_files import RepositoryError
 from tools.serving.server import GPU, GPU_TORCH
 from tools.serving.wheel import TritonWheel
 

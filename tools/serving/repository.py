@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import os
 import py_compile
 import re
 import shutil
@@ -23,52 +22,35 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonrec_client.contract import MODELS, RECOMMEND, Sizes
 from tritonrec_client.experiment import arm_model
 
+from python_backend.plan import Plan
 from python_backend.release import Release
 from tools.config.tuning import TUNING, Tuning, dump_tuning, load_tuning
 from tools.plans.placing import CONFIG as PLAN_CONFIG
 from tools.plans.placing import NOTE as PLAN_NOTE
 from tools.plans.placing import PlanSource
 from tools.serving.device import place
+from tools.serving.model_files import CONFIG, RepositoryError, config_files, read_config, write_config
+from tools.serving.plan_models import write_plan_models
 from tools.serving.tuning import tune_config
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
 """The committed model repository."""
 
-CONFIG = "config.pbtxt"
 OVERRIDES = "overrides.json"
-GENERATED = "# Written by tools/serving/repository.py from model_repository/; edits are lost.\n\n"
 RELEASE_MODEL = re.compile(r"(?P<model>[a-z0-9_]+)_(?P<release>[0-9a-f]{12})")
 
 
-class RepositoryError(ValueError):
-    """A model repository that cannot be written as asked; the message says why."""
-
-
-def read_config(path: Path) -> ModelConfig:
-    """The model configuration in the file `path`; RepositoryError where it is not one."""
-    try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
-    except text_format.ParseError as error:
-        raise RepositoryError(f"{path}: not a model configuration: {error}") from error
-
-
-def write_config(config: ModelConfig, path: Path) -> None:
-    """Write `config` to `path` in one step: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(GENERATED + text_format.MessageToString(config, as_utf8=True), encoding="utf-8")
-    fresh.replace(path)
-
-
-def write_release_models(sizes: Sizes, folder: Path, *, source: Path = SOURCE) -> None:
+def write_release_models(
+    sizes: Sizes, folder: Path, *, plan: Plan | None = None, source: Path = SOURCE
+) -> None:
     """Copy the models of `source` to `folder`, with the widths of `sizes` in every configuration.
 
-    `folder` must not exist yet. The widths come from the contract: of inputs, outputs and warm-up samples.
+    `folder` must not exist yet. The widths come from the contract: of inputs, outputs and warm-up samples. A
+    `plan` that is not the contract's stages has models of its own steps, and their ensemble.
     """
     folder.mkdir(parents=True)
     for name, model in MODELS.items():
@@ -77,7 +59,7 @@ def write_release_models(sizes: Sizes, folder: Path, *, source: Path = SOURCE) -
         )
         (folder / name / "1").mkdir(exist_ok=True)
         widths = {tensor.name: tensor.resolve(sizes) for tensor in (*model.inputs, *model.outputs)}
-        for path in _config_files(folder / name):
+        for path in config_files(folder / name):
             config = read_config(path)
             tensors = [(tensor.name, tensor) for tensor in (*config.input, *config.output)]
             for warmup in config.model_warmup:
@@ -87,6 +69,8 @@ def write_release_models(sizes: Sizes, folder: Path, *, source: Path = SOURCE) -
                     raise RepositoryError(f"{path}: {tensor_name} is not a tensor of {name} in the contract")
                 tensor.dims[:] = [widths[tensor_name]]
             write_config(config, path)
+    if plan is not None and plan != Plan.default(sizes):
+        write_plan_models(plan, folder, source=source)
 
 
 def write_served_repository(
@@ -168,7 +152,7 @@ def arm_of(alias: str) -> str | None:
 
 def stages_of(release: Release) -> list[str]:
     """The models that a release's ensemble consists of, in any profile; older releases may have others."""
-    profiles = _config_files(release.path / "models" / RECOMMEND.name)
+    profiles = config_files(release.path / "models" / RECOMMEND.name)
     steps = [step for path in profiles for step in read_config(path).ensemble_scheduling.step]
     return list(dict.fromkeys(step.model_name for step in steps))
 
@@ -278,7 +262,7 @@ def _write_model(
 def _copy_model(release: Release, model: str, target: Path) -> list[tuple[Path, ModelConfig]]:
     """Copy one of the release's models to `target`; each configuration there, with its content to change."""
     source = release.path / "models" / model
-    configs = [(target / path.relative_to(source), read_config(path)) for path in _config_files(source)]
+    configs = [(target / path.relative_to(source), read_config(path)) for path in config_files(source)]
     shutil.copytree(source, target)
     for path in target.glob("*/*.py"):
         # Otherwise the stub would write it, and Triton would take the model for changed at its next load.
@@ -290,11 +274,6 @@ def _copy_model(release: Release, model: str, target: Path) -> list[tuple[Path, 
             invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH,
         )
     return configs
-
-
-def _config_files(model: Path) -> list[Path]:
-    """A model's configuration and those of its other profiles."""
-    return [model / CONFIG, *sorted((model / "configs").glob("*.pbtxt"))]
 
 
 def put_in_place(source: Path, target: Path) -> bool:

@@ -15,13 +15,11 @@ from tools.config.tuning import Tuning
 from tools.plans.placing import PlanSource
 from tools.releases.folder import NoReleaseError
 from tools.releases.manifest import read_manifest
+from tools.serving.model_files import CONFIG, RepositoryError, read_config
 from tools.serving.repository import (
-    CONFIG,
     RELEASE_MODEL,
-    RepositoryError,
     arm_of,
     put_in_place,
-    read_config,
     read_overrides,
     read_tuning,
     standalone_models_of,

@@ -22,7 +22,8 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 from tritonrec_client.contract import ANONYMOUS, PADDING_ID, RECOMMEND, SESSION_ITEMS, USER_ID
 
 from tools.serving.metrics import StageTime, read_stage_times
-from tools.serving.repository import CONFIG, entry_models
+from tools.serving.model_files import CONFIG
+from tools.serving.repository import entry_models
 from tools.serving.wheel import ServerUnavailableError, TritonWheel
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from tools.checks import CheckFailed
 from tools.releases.folder import NoReleaseError
-from tools.serving.repository import RepositoryError
+from tools.serving.model_files import RepositoryError
 
 STEPS = {
     "repair": "looking for what was left half done",

@@ -11,7 +11,6 @@ from tritonrec_client.contract import MODELS, Sizes
 from python_backend.exact_search import MissingLibrary
 from python_backend.graph import Graph
 from python_backend.item_index import INDEX
-from python_backend.release import Release
 from python_backend.stages.retrieve import QUERY_GRAPH, Retrieve
 from tools.checks import CheckFailed
 from tools.training.export import (
@@ -47,19 +46,19 @@ class QueryGraph(nn.Module):
 def export_retrieve(
     retriever: Retriever, features: Features, sizes: Sizes, folder: Path, *, index_from: int = INDEX_FROM
 ) -> None:
-    """Write what `retrieve` needs into ``artifacts`` of the release `folder`, and prove it.
+    """Write what `retrieve` needs into `folder`, a release's artifacts or a channel's among them; prove it.
 
     Up to `index_from` items that is one graph. Otherwise it is an index and the graph of the queries, which
     are held against the one graph in PyTorch. Raises GraphMismatch where they answer differently, and
     CheckFailed where a library is missing.
     """
-    artifacts, whole = folder / "artifacts", RetrieveGraph(retriever, sizes).eval()
+    whole = RetrieveGraph(retriever, sizes).eval()
     if len(features.items) - 1 < index_from:
-        export_graph(whole, "retrieve", features, sizes, artifacts / "retrieve.onnx")
+        export_graph(whole, "retrieve", features, sizes, folder / "retrieve.onnx")
         return
     index = index_of(retriever)
-    index.write(artifacts / INDEX)
-    query, path = QueryGraph(retriever).eval(), artifacts / QUERY_GRAPH
+    index.write(folder / INDEX)
+    query, path = QueryGraph(retriever).eval(), folder / QUERY_GRAPH
     requests = {rows: made_up_inputs("retrieve", features, sizes, rows=rows) for rows in (1, 3, 5)}
     asked = {
         rows: {
@@ -71,7 +70,7 @@ def export_retrieve(
     }
     write_onnx(query, asked[3], ["query"], path)
     try:
-        stage = Retrieve.load(Release("", sizes, folder), {"threads": str(torch.get_num_threads())})
+        stage = Retrieve.open(folder, candidates=sizes.candidates, threads=torch.get_num_threads())
     except MissingLibrary as error:
         raise CheckFailed(str(error)) from error
     for rows in (1, 5):

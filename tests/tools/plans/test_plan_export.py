@@ -19,7 +19,8 @@ from tools.checks import CheckFailed
 from tools.plans.export import check_plan_graph, export_plan_graphs
 from tools.plans.graphs import Graphs
 from tools.releases.profiles import gpu_facts, most_rows
-from tools.serving.repository import RepositoryError, write_release_models
+from tools.serving.model_files import RepositoryError
+from tools.serving.repository import write_release_models
 from tools.training.candidates import PADDING_SCORE
 from tools.training.export import GraphMismatch
 

@@ -17,8 +17,9 @@ from tools.plans.library import RTX, TENSORRT, Library
 from tools.plans.making import facts_of
 from tools.plans.placing import PlanSource
 from tools.serving.catalogue import remove_release
+from tools.serving.model_files import read_config
 from tools.serving.profiles import plans_for
-from tools.serving.repository import read_config, write_served_repository
+from tools.serving.repository import write_served_repository
 from tools.serving.served import ServedRepository
 from tools.serving.wheel import ServerUnavailableError
 

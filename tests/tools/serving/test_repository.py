@@ -20,14 +20,8 @@ from tritonrec_client.contract import (
 )
 
 from tools.serving import repository
-from tools.serving.repository import (
-    SOURCE,
-    RepositoryError,
-    entry_models,
-    read_config,
-    write_release_models,
-    write_served_repository,
-)
+from tools.serving.model_files import RepositoryError, read_config
+from tools.serving.repository import SOURCE, entry_models, write_release_models, write_served_repository
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 WRITERS = {model.name for model in FEEDBACK}

@@ -11,7 +11,8 @@ from tritonrec_client.contract import PIPELINE, RECORD_EVENT, STAGES
 
 from python_backend.release import Release
 from tools.config.tuning import ModelTuning, Tuning
-from tools.serving.repository import read_config, read_overrides, write_served_repository
+from tools.serving.model_files import read_config
+from tools.serving.repository import read_overrides, write_served_repository
 from tools.serving.served import ServedRepository
 from tools.serving.tuning import settings_of, tune_config
 

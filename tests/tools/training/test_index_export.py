@@ -31,7 +31,7 @@ def folder(retriever: Retriever, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A release's folder; exporting takes seconds, so it is done once."""
     folder = tmp_path_factory.mktemp("release")
     (folder / "artifacts").mkdir()
-    export_retrieve(retriever, FEATURES, SIZES, folder, index_from=N_ITEMS)
+    export_retrieve(retriever, FEATURES, SIZES, folder / "artifacts", index_from=N_ITEMS)
     return folder
 
 
@@ -55,7 +55,7 @@ def test_a_large_catalogue_has_an_index_and_a_graph_without_its_items(folder: Pa
 
 def test_a_small_one_is_one_graph(retriever: Retriever, tmp_path: Path) -> None:
     (tmp_path / "artifacts").mkdir()
-    export_retrieve(retriever, FEATURES, SIZES, tmp_path, index_from=N_ITEMS + 1)
+    export_retrieve(retriever, FEATURES, SIZES, tmp_path / "artifacts", index_from=N_ITEMS + 1)
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == ["retrieve.onnx"]
     Retrieve.load(Release("", SIZES, tmp_path), {})
 
@@ -135,7 +135,7 @@ def test_scores_that_are_further_off_than_the_normaliser_may_be_are_refused(
 
 def test_the_same_retriever_gives_the_same_bytes(retriever: Retriever, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "artifacts").mkdir()
-    export_retrieve(retriever, FEATURES, SIZES, tmp_path, index_from=1)
+    export_retrieve(retriever, FEATURES, SIZES, tmp_path / "artifacts", index_from=1)
     for path in (folder / "artifacts").rglob("*"):
         if path.is_file():
             assert (tmp_path / path.relative_to(folder)).read_bytes() == path.read_bytes(), path

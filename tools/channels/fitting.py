@@ -1,0 +1,64 @@
+"""Fitting the channels of a configuration, one after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tritonrec_client.contract import Sizes
+
+from tools.channels.channel import Material
+from tools.channels.registry import fit_channel
+from tools.config.channels import ChannelConfig, TransformerChannel
+from tools.config.slots import name_of
+from tools.training.index_export import export_retrieve
+from tools.training.retriever import Progress, Retriever
+
+SECONDS = "seconds.json"
+"""How long each channel's fit took, in its folder."""
+
+
+def folder_of(folder: Path, channel: ChannelConfig) -> Path:
+    """Where in `folder` the files of `channel` are."""
+    return folder / f"retrieve_{name_of(channel)}"
+
+
+def fit_channels(
+    channels: Sequence[ChannelConfig],
+    material: Material,
+    sizes: Sizes,
+    folder: Path,
+    progress: Progress = lambda done, total, text: None,
+) -> None:
+    """Fit all `channels` but the transformer and write each into `folder`, with how long it took.
+
+    Raises what a channel's fit raises, and GraphMismatch.
+    """
+    others = [channel for channel in channels if not isinstance(channel, TransformerChannel)]
+    for number, channel in enumerate(others):
+        name = name_of(channel)
+
+        def said(done: int, total: int, text: str, name: str = name, number: int = number) -> None:
+            progress(number * total + done, total * len(others), f"{name}  {text}")
+
+        began = time.perf_counter()
+        fitted = fit_channel(channel, material, said)
+        seconds = time.perf_counter() - began
+        target = folder_of(folder, channel)
+        target.mkdir(parents=True)
+        fitted.write(target, replace(sizes, candidates=channel.quota))
+        (target / SECONDS).write_text(json.dumps({"fit": round(seconds, 1)}) + "\n", encoding="utf-8")
+
+
+def write_transformer(
+    channels: Sequence[ChannelConfig], retriever: Retriever, material: Material, sizes: Sizes, folder: Path
+) -> None:
+    """Write `retriever` into `folder` as the transformer among `channels`. Raises GraphMismatch."""
+    for channel in channels:
+        if isinstance(channel, TransformerChannel):
+            target = folder_of(folder, channel)
+            target.mkdir(parents=True)
+            export_retrieve(retriever, material.features, replace(sizes, candidates=channel.quota), target)
