@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from tools.evaluation.comparison import METRICS, QUESTION, RANKS, write_comparison
 from tools.evaluation.evaluation import RERANK, STAGES, Evaluation
 from tools.evaluation.figures import Figures, compute_figures, target_ranks
+from tools.evaluation.numbers import FILTERS, page_template
 from tools.evaluation.plots import draw
 from tools.evaluation.style import data_uri, looks
 
 __all__ = ["Evaluation", "write_report"]
 
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 _STAGE_NOTES = {
     "retrieve": "candidates in the order of retrieval",
@@ -70,15 +71,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> Figures:
 
 def render_page(figures: Figures, plots: Mapping[str, str]) -> str:
     """The report's page as HTML that makes no request; `plots` are SVG documents by name (`plots.draw`)."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(["html", "jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(_FILTERS)
-    return environment.get_template("page.html.jinja").render(
+    return page_template(TEMPLATE).render(
         figures=figures,
         headline=figures["headline"],
         served=figures["methods"][RERANK],
@@ -99,9 +92,9 @@ def _table(figures: Figures) -> dict[str, Any]:
         for key, _, _, style, _ in _COLUMNS:
             value = method[key]
             mean = _mean(value)
-            spread = f"± {_FILTERS[style](value['high'] - mean)}" if isinstance(value, dict) and mean else ""
+            spread = f"± {FILTERS[style](value['high'] - mean)}" if isinstance(value, dict) and mean else ""
             is_best = mean is not None and mean == best.get(key)
-            cells.append({"text": _FILTERS[style](mean), "spread": spread, "best": is_best})
+            cells.append({"text": FILTERS[style](mean), "spread": spread, "best": is_best})
         rows.append(
             {"name": name, "note": _STAGE_NOTES.get(name, ""), "kind": method["kind"], "cells": cells}
         )
@@ -117,31 +110,3 @@ def _best(figures: Figures, key: str) -> float | None:
 def _mean(value: Any) -> float | None:
     mean: float | None = value["mean"] if isinstance(value, dict) else value
     return mean
-
-
-def _number(pattern: str, factor: int = 1) -> Any:
-    """A filter that writes a number by `pattern`, with a true minus sign, and a dash where there is none."""
-
-    def write(value: float | None) -> str:
-        return "–" if value is None else pattern.format(factor * value).replace("-", "−")
-
-    return write
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {round(seconds % 60):02d} s"
-
-
-_FILTERS: dict[str, Any] = {
-    "three": _number("{:.3f}"),
-    "four": _number("{:.4f}"),
-    "signed_four": _number("{:+.4f}"),
-    "one": _number("{:.1f}"),
-    "two": _number("{:.2f}"),
-    "percent": _number("{:.1f} %", 100),
-    "signed_percent": _number("{:+.1f} %", 100),
-    "thousands": _number("{:,}"),
-    "duration": _duration,
-}
