@@ -44,6 +44,23 @@ def compare_pages(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArra
     return Agreement(len(different), int(different.sum()), float(scores.max(initial=0)))
 
 
+def without_drawn(answer: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """`answer` without the places of pages that were drawn at random, which are as empty as padding then.
+
+    Of every tensor as wide as `propensity` ``[U, N]``; an answer without that one stays as it is.
+    """
+    if "propensity" not in answer:
+        return dict(answer)
+    drawn = answer["propensity"] < 1
+    empty = {"item_id": -1, "because": -1, "propensity": 1}
+    return {
+        name: np.where(drawn, np.array(empty.get(name, 0), array.dtype), array)
+        if array.shape == drawn.shape
+        else array
+        for name, array in answer.items()
+    }
+
+
 def require_agreement(what: str, agreement: Agreement) -> None:
     """Raise CheckFailed, which says `what` was compared, unless `agreement` holds."""
     if not agreement.holds:

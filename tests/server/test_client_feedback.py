@@ -120,7 +120,7 @@ def test_the_log_holds_what_was_told(client: Client, shop: Shop, stranger: int) 
     client.record_event(stranger, item, "skip", timestamp=now, event_id=event_id, page=page)
     client.record_event(stranger, item, "view", timestamp=now + 1, event_id="a text")
     told, other = shop.events_of(stranger)
-    assert told == UserEvent(stranger, item, Event.SKIP, now, event_id.bytes, page.release)
+    assert told == UserEvent(stranger, item, Event.SKIP, now, event_id.bytes, page.release, 1.0, 0)
     assert (other.event, other.release) == (Event.VIEW, None)
 
 

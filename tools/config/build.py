@@ -242,6 +242,15 @@ class BuildConfig(Section):
     gpu: GpuConfig = Field(default_factory=lambda: GpuConfig.model_validate({}))
 
     @model_validator(mode="after")
+    def _explored_places_are_there(self) -> Self:
+        if self.rerank.exploration.places > self.sizes.results:
+            raise ValueError(
+                f"rerank.exploration.places is {self.rerank.exploration.places}; a page has"
+                f" {self.sizes.results} places"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _slots_fit(self) -> Self:
         check_channels(self.channels, self.sizes)
         if self.profiles and (self.channels or self.rankers):

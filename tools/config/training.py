@@ -146,6 +146,27 @@ class RankConfig(TrainingConfig):
     )
 
 
+class ExplorationConfig(Section):
+    """[rerank.exploration]: places of a page that are drawn, to learn what becomes of an item there."""
+
+    places: int = Field(0, ge=0, description="so many of a page's last places are drawn; 0 draws none")
+    method: Literal["epsilon", "thompson"] = Field(
+        "epsilon",
+        description="epsilon: the best item, or now and then one that is drawn from the pool; thompson: the"
+        " item whose draw from the posterior of its click rate is the highest",
+    )
+    epsilon: float = Field(0.1, gt=0, le=1, description="how often `epsilon` draws")
+    draw: Literal["inverse", "smoothed", "uniform"] = Field(
+        "inverse",
+        description="what `epsilon` draws in proportion to: 1 / (1 + popularity), popularity to the power of"
+        " 0.75, or nothing",
+    )
+    pool: int = Field(20, ge=2, le=1000, description="so many of the best items for a place can be drawn")
+    prior_views: float = Field(
+        10.0, gt=0, le=1e6, description="how many views the prior of an item's click rate is worth"
+    )
+
+
 class RerankConfig(Section):
     """[rerank]: what a diversity of 1 does to an item's logit."""
 
@@ -164,3 +185,4 @@ class RerankConfig(Section):
         le=1,
         description="items are lifted to this share of the places that they would have if all had as many",
     )
+    exploration: ExplorationConfig = Field(default_factory=lambda: ExplorationConfig.model_validate({}))

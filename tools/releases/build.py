@@ -24,6 +24,7 @@ from tools.evaluation.report import write_report
 from tools.progress import Steps
 from tools.releases.artifacts import CODE, ROOT, unit_vectors, write_artifacts
 from tools.releases.drafts import draft_in
+from tools.releases.exploration import write_exploration
 from tools.releases.folder import find_releases
 from tools.releases.manifest import (
     combined_hash,
@@ -107,6 +108,9 @@ def build_release(
                 rerank=config.rerank,
                 sizes=config.sizes,
                 form=form,
+            )
+            write_exploration(
+                draft / "artifacts", config.rerank.exploration, split.train_and_validation, gathered.shown
             )
             profiles = write_profiles(
                 draft, config, features=features, retriever=models.retriever, ranker=form.served
