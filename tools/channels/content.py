@@ -102,7 +102,8 @@ def item_texts(material: Material, columns: Sequence[str] | None) -> list[str]:
     of the configuration. Raises ConfigError for a name in `columns` that is no feature of the items.
     """
     names = [field.name for field in material.features.item_encoder.fields]
-    unknown = [name for name in columns or () if name not in names]
+    chosen = names if columns is None else columns
+    unknown = [name for name in chosen if name not in names]
     if unknown:
         raise ConfigError(
             [f"channels: columns has {name!r}; features of items are {', '.join(names)}" for name in unknown]
@@ -114,7 +115,7 @@ def item_texts(material: Material, columns: Sequence[str] | None) -> list[str]:
     for title, row, number in zip(material.titles, features, ids, strict=True):
         nameless = not title or title == str(number) or wire_id(title) == number
         parts = [] if nameless else [title]
-        parts += [words(row[name]) for name in columns or names if name in row]
+        parts += [words(row[name]) for name in chosen if name in row]
         texts.append(". ".join(part for part in parts if part.strip()))
     return texts
 
