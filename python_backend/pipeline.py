@@ -11,7 +11,7 @@ from tritonrec_client.contract import PIPELINE, RETRIEVE_AND_RANK
 
 from python_backend.plan import Plan, Step
 from python_backend.release import Release
-from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage, Unavailable
+from python_backend.stages.base import Array, Arrays, InvalidRequest, Observe, Stage, Unavailable
 
 STAGE_CLASSES = {
     "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
@@ -45,23 +45,50 @@ class StageFailed(RuntimeError):
     """A fault of one of the stages; the message names it."""
 
 
+Loaded = Sequence[tuple[Step, Stage]]
+"""Steps with the stages that take them."""
+
+
+def load_steps(steps: Sequence[Step], release: Release, options: Mapping[str, str]) -> Loaded:
+    """`steps` of `release`, loaded; every stage gets the same `options`."""
+    return tuple((step, load_stage(step.stage, step.release(release), options)) for step in steps)
+
+
+def run_steps(
+    steps: Loaded, inputs: Arrays, observe: Observe = lambda model, seconds: None
+) -> dict[str, Array]:
+    """`inputs` and all that `steps` make of them, by the names that tensors have on the way.
+
+    `observe` is told each step's model and seconds. Raises Unavailable where a stage does, and StageFailed.
+    """
+    tensors = dict(inputs)
+    for step, stage in steps:
+        began = time.perf_counter()
+        # No more than Triton would hand to it.
+        taken = {port.tensor: tensors[port.name] for port in step.inputs}
+        try:
+            made = stage(taken)
+        except Unavailable:
+            raise
+        except Exception as error:
+            raise StageFailed(failure(step.model, error)) from error
+        tensors |= {port.name: made[port.tensor] for port in step.outputs if port.tensor in made}
+        observe(step.model, time.perf_counter() - began)
+    return tensors
+
+
 class Pipeline(Stage):
     """All stages of a release, called in order; each is timed for `observe`."""
 
     name: ClassVar[str] = PIPELINE.name
 
-    def __init__(self, steps: Sequence[tuple[Step, Stage]]) -> None:
+    def __init__(self, steps: Loaded) -> None:
         self.steps = tuple(steps)
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
         """The pipeline of `release`; every stage gets the same `options`."""
-        return cls(
-            [
-                (step, load_stage(step.stage, step.release(release), options))
-                for step in Plan.of(release).steps
-            ]
-        )
+        return cls(load_steps(Plan.of(release).steps, release, options))
 
     def check(self, inputs: Arrays) -> None:
         """Raise InvalidRequest where a stage would refuse what was sent, or an input is missing."""
@@ -79,17 +106,4 @@ class Pipeline(Stage):
         stage does, and StageFailed.
         """
         self.check(inputs)
-        tensors = dict(inputs)
-        for step, stage in self.steps:
-            began = time.perf_counter()
-            # No more than Triton would hand to it.
-            taken = {port.tensor: tensors[port.name] for port in step.inputs}
-            try:
-                made = stage(taken)
-            except Unavailable:
-                raise
-            except Exception as error:
-                raise StageFailed(failure(step.model, error)) from error
-            tensors |= {port.name: made[port.tensor] for port in step.outputs if port.tensor in made}
-            self.observe(step.model, time.perf_counter() - began)
-        return tensors
+        return run_steps(self.steps, inputs, self.observe)

@@ -37,6 +37,7 @@ from tools.machine import machine
 from tools.progress import Steps
 from tools.releases.manifest import combined_hash, file_hash
 from tools.releases.validate import held_out_models
+from tools.training.candidates import retrieval_by
 from tools.training.export import RankGraph, export_graph
 
 EXAMPLES = """\
@@ -92,10 +93,8 @@ def _receipt(config: BuildConfig, options: argparse.Namespace, folder: Path, con
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     with steps.step("looking up requests of the past"):
         requests = past_requests(
-            found.retriever,
+            retrieval_by(found.retriever, found.features, config.sizes),
             found.split.train,
-            found.features,
-            config.sizes,
             config.compress.requests,
             config.seed,
         )

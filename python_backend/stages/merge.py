@@ -36,7 +36,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A channel among those that are merged: its `name`, its kind's code in `contract.FoundBy`, its weights."""
+    """A channel among those that are merged: its `name`, its kind's `code` in `contract.FoundBy`."""
 
     name: str
     code: int
@@ -76,8 +76,8 @@ class Merge(Stage):
     """Adds up what the channels say of each item and keeps the best K.
 
     With ``reciprocal`` alone that is weighted reciprocal rank fusion (Cormack et al. 2009,
-    https://doi.org/10.1145/1571941.1572114); the other weights make it a log-linear model of ranks and scores,
-    which tools/training/merging.py fits.
+    https://doi.org/10.1145/1571941.1572114); the other weights make it a log-linear model of ranks and
+    scores, which tools/channels/merging.py fits.
 
     Takes ``candidate_<channel>`` and ``retrieval_score_<channel>`` ``[B, quota]`` of each. Gives `candidate`
     int32 ``[B, K]``, best first and each item once, `retrieval_score` float32, the sum, as a log probability
@@ -92,14 +92,22 @@ class Merge(Stage):
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
-        """Raises FileNotFoundError, or ValueError where the file cannot be used."""
-        path = release.artifacts / MERGE
+        """Raises what `open` raises."""
+        return cls.open(release.artifacts, release.sizes.candidates)
+
+    @classmethod
+    def open(cls, folder: Path, candidates: int) -> Self:
+        """The merge in `folder`, giving so many `candidates`.
+
+        Raises FileNotFoundError, or ValueError where its file cannot be used.
+        """
+        path = folder / MERGE
         content = json.loads(path.read_text(encoding="utf-8"))
         try:
             voices = [
                 Voice(each["name"], each["code"], Weights(**each["weights"])) for each in content["voices"]
             ]
-            return cls(voices, content["constant"], release.sizes.candidates)
+            return cls(voices, content["constant"], candidates)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a merge's file ({error})") from error
 
@@ -108,7 +116,8 @@ class Merge(Stage):
         return Merge(voices, self.constant, self._candidates)
 
     def write(self, folder: Path) -> None:
-        """Write what `load` reads."""
+        """Write what `open` reads into `folder`, which is made where it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
         content = {"constant": self.constant, "voices": [asdict(voice) for voice in self.voices]}
         (folder / MERGE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +38,7 @@ class Material:
     titles: list[str]
     history: int
     seed: int
-    item_vectors: dict[str, NDArray[np.float32]]
+    item_vectors: Mapping[str, NDArray[np.float32]]
     item_features: list[RawFeatures] = field(default_factory=list)
 
 

@@ -14,6 +14,7 @@ from tools.channels.channel import Material
 from tools.channels.registry import fit_channel
 from tools.config.channels import ChannelConfig, TransformerChannel
 from tools.config.slots import name_of
+from tools.training.features import Features
 from tools.training.index_export import export_retrieve
 from tools.training.retriever import Progress, Retriever
 
@@ -54,11 +55,11 @@ def fit_channels(
 
 
 def write_transformer(
-    channels: Sequence[ChannelConfig], retriever: Retriever, material: Material, sizes: Sizes, folder: Path
+    channels: Sequence[ChannelConfig], retriever: Retriever, features: Features, sizes: Sizes, folder: Path
 ) -> None:
     """Write `retriever` into `folder` as the transformer among `channels`. Raises GraphMismatch."""
     for channel in channels:
         if isinstance(channel, TransformerChannel):
             target = folder_of(folder, channel)
             target.mkdir(parents=True)
-            export_retrieve(retriever, material.features, replace(sizes, candidates=channel.quota), target)
+            export_retrieve(retriever, features, replace(sizes, candidates=channel.quota), target)

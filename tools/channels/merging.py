@@ -39,19 +39,14 @@ def fit_merge(start: Merge, found: Sequence[ChannelLists], *, learned: bool) -> 
     items = np.concatenate(candidates, axis=1)
     voice = torch.from_numpy(np.repeat(np.arange(len(names)), [each.shape[1] for each in candidates]))
     signs = torch.from_numpy(_signs(start, candidates, scores, learned))
-    segment, place = _segments(items, wanted[chosen])
+    first, place = _first_places(items, wanted[chosen])
     known = place >= 0
     if not known.any():
         return start
-    segment, target, signs = (
-        torch.from_numpy(segment[known]),
-        torch.from_numpy(place[known]),
-        signs[torch.from_numpy(known)],
-    )
-    absent = torch.ones(segment.shape).scatter(1, segment, 0.0).bool()
-    absent |= (
-        torch.zeros(segment.shape).scatter(1, segment, torch.from_numpy(items[known] == 0).float()).bool()
-    )
+    signs, target = signs[torch.from_numpy(known)], torch.from_numpy(place[known])
+    segment, padding = torch.from_numpy(first[known]), torch.from_numpy(items[known] == 0)
+    # An item's words are added up at the first of its places; the others stand for nothing.
+    absent = torch.ones(segment.shape).scatter(1, segment, 0.0).bool() | padding
     weights = torch.zeros(len(names) if learned else 1, signs.shape[-1], requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=STEPS, line_search_fn="strong_wolfe")
 
@@ -97,7 +92,7 @@ def _signs(
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _segments(
+def _first_places(
     items: NDArray[np.int32], wanted: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each place of `items` ``[n, W]`` the first place of the same item; for each row that of `wanted`.

@@ -7,26 +7,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonrec_client.contract import Sizes
 
 from tools.data.interactions import Interactions
-from tools.training.candidates import RankingExamples, retrieved_examples
+from tools.training.candidates import RankingExamples, Retrieval
 from tools.training.features import Features
-from tools.training.retriever import Retriever
 
 
 def past_requests(
-    retriever: Retriever, interactions: Interactions, features: Features, sizes: Sizes, count: int, seed: int
+    retrieval: Retrieval, interactions: Interactions, count: int, seed: int
 ) -> RankingExamples:
-    """`count` moments of `interactions`, drawn at random, with what `retriever` would have returned then.
+    """`count` moments of `interactions`, drawn at random, with what `retrieval` would have returned then.
 
     All there are where there are fewer. Give only events that training may know.
     """
     random = np.random.default_rng(seed)
     events = np.sort(random.permutation(interactions.n_events)[:count])
-    examples = retrieved_examples(
-        retriever, interactions, features, events, history=sizes.history, candidates=sizes.candidates
-    )
+    examples = retrieval(interactions, events)
     # In no order, so that any part of them is as good as the whole.
     return rows_of(examples, random.permutation(len(events)))
 

@@ -15,12 +15,12 @@ from tools.config.build import BuildConfig
 from tools.config.compression import CompressConfig, Variant
 from tools.config.training import RankConfig
 from tools.data.interactions import Interactions
-from tools.training.candidates import RankingExamples
+from tools.training.candidates import RankingExamples, Retrieval
 from tools.training.export import export_rank
 from tools.training.features import Features
 from tools.training.graph_files import write_graph
 from tools.training.ranker import Ranker
-from tools.training.retriever import Progress, Retriever
+from tools.training.retriever import Progress
 
 FULL: Variant = "full"
 INT8 = "int8"
@@ -109,13 +109,19 @@ def model_of(variant: Variant) -> str:
 
 
 def served_form(
-    config: BuildConfig, ranker: Ranker, retriever: Retriever, interactions: Interactions, features: Features
+    config: BuildConfig,
+    ranker: Ranker,
+    retrieval: Retrieval,
+    interactions: Interactions,
+    features: Features,
+    sizes: Sizes,
 ) -> Maker:
-    """What makes the form in which `config` serves `ranker`.
+    """What makes the form in which `config` serves `ranker`, which is asked for candidates as `sizes` says.
 
-    It learns from moments of `interactions`, which are looked up at once unless the full ranker is served.
+    It learns from moments of `interactions`, whose candidates `retrieval` finds at once unless the full
+    ranker is served.
     """
     compress = config.compress
     count = 0 if compress.variant == FULL else compress.requests
-    requests = past_requests(retriever, interactions, features, config.sizes, count, config.seed)
-    return Maker(ranker, compress, config.rank, requests, features, config.sizes, config.seed)
+    requests = past_requests(retrieval, interactions, count, config.seed)
+    return Maker(ranker, compress, config.rank, requests, features, sizes, config.seed)

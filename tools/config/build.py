@@ -18,7 +18,7 @@ from tools.config.compression import CompressConfig
 from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
-from tools.config.rankers import BlendConfig, RankerConfig
+from tools.config.rankers import BlendConfig, RankerConfig, check_rankers
 from tools.config.training import DistributedConfig, RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.config.vectors import VectorsConfig
 from tools.data.problems import shown
@@ -228,7 +228,7 @@ class BuildConfig(Section):
     rank: RankConfig = Field(default_factory=lambda: RankConfig.model_validate({}))
     channels: tuple[ChannelConfig, ...] = ()
     """How candidates are found; by default by the query tower of [retrieve] alone."""
-    merge: MergeConfig = MergeConfig()
+    merge: MergeConfig = Field(default_factory=lambda: MergeConfig.model_validate({}))
     rankers: tuple[RankerConfig, ...] = ()
     """What scores them; by default the ranker of [rank] alone."""
     blend: BlendConfig = BlendConfig()
@@ -253,10 +253,11 @@ class BuildConfig(Section):
     @model_validator(mode="after")
     def _slots_fit(self) -> Self:
         check_channels(self.channels, self.sizes)
+        check_rankers(self.rankers, self.sizes)
         if self.profiles and (self.channels or self.rankers):
             raise ValueError(
-                f"profiles is {', '.join(self.profiles)}; a release with [[channels]] or [[rankers]] is served"
-                + " on CPUs: remove either"
+                f"profiles is {', '.join(self.profiles)}; with [[channels]] or [[rankers]] none is possible:"
+                " such a release is served on CPUs"
             )
         return self
 

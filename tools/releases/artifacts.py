@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from tritonrec_client.contract import Sizes
 from tritonrec_client.items import Item, write_items
 
+from python_backend.pipeline import load_steps, run_steps
+from python_backend.plan import PLAN, Plan
 from python_backend.release import Release
-from python_backend.stages.rank import Rank
-from python_backend.stages.retrieve import Retrieve
 from tools.compression.variants import Maker
+from tools.config.rankers import MAIN
 from tools.config.training import RerankConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
@@ -53,21 +54,34 @@ def write_artifacts(
     rerank: RerankConfig,
     sizes: Sizes,
     form: Maker | None = None,
+    plan: Plan | None = None,
+    slots: Path | None = None,
 ) -> None:
     """Write ``artifacts/``, ``training/``, ``code/`` and ``models/`` of a release into `folder`.
 
     `histories` are what the users did so far, as far as training may know. The ranker is served as it was
-    trained, or in the variant that `form` makes of it; ``training/`` has it as it was trained. Raises
+    trained, or in the variant that `form` makes of it; ``training/`` has it as it was trained. A release
+    whose `plan` is not the contract's stages takes what else serves in it from the folder `slots`. Raises
     `GraphMismatch` or `QuantisationError` where a graph does not answer like the model it came from.
     """
+    plan = plan or Plan.default(sizes)
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
     write_checkpoint(folder, retriever, ranker)
-    export_retrieve(retriever, features, sizes, folder)
-    if form is None:
-        export_rank(ranker, features, sizes, artifacts / "rank.onnx")
-    else:
-        form.write(form.config.variant, artifacts / "rank.onnx")
+    if plan != Plan.default(sizes):
+        (artifacts / PLAN).write_text(plan.to_json(), encoding="utf-8")
+        if slots is not None:
+            shutil.copytree(slots, artifacts, dirs_exist_ok=True)
+    if plan.step("retrieve"):
+        export_retrieve(retriever, features, sizes, artifacts)
+    step = plan.step("rank") or plan.step(f"rank_{MAIN}")
+    if step is not None:
+        path = artifacts / step.folder / "rank.onnx"
+        path.parent.mkdir(exist_ok=True)
+        if form is None:
+            export_rank(ranker, features, step.release(Release("", sizes, folder)).sizes, path)
+        else:
+            form.write(form.config.variant, path)
     lift = measure_lift(folder, histories, features, rerank, sizes)
     np.savez(
         artifacts / "items.npz",
@@ -88,15 +102,17 @@ def write_artifacts(
         shutil.copytree(
             source, folder / "code" / package, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
         )
-    write_release_models(sizes, folder / "models")
+    write_release_models(sizes, folder / "models", plan=plan)
 
 
 def measure_lift(
     folder: Path, histories: Interactions, features: Features, rerank: RerankConfig, sizes: Sizes
 ) -> NDArray[np.float32]:
-    """Every item's lift (`exposure_lift`), from what `retrieve` and `rank` give a sample of the users."""
+    """Every item's lift (`exposure_lift`), from what a sample of the users' candidates are ranked by."""
     release = Release("", sizes, folder)
-    retrieve, rank = Retrieve.load(release, {}), Rank.load(release, {})
+    plan = Plan.of(release)
+    middle = load_steps(plan.steps[1:-1], release, {})
+    ranked = next(port.name for port in plan.steps[-1].inputs if port.tensor == "candidate")
     users = np.random.default_rng(0).permutation(np.flatnonzero(histories.lengths))[:LIFT_USERS]
     # Of these users alone: for a million of them, what everybody has seen would take gigabytes.
     ends = histories.offsets[1:][users]
@@ -110,9 +126,8 @@ def measure_lift(
             "history": recent[rows],
             "seen": seen[rows],
         }
-        tensors |= retrieve(tensors)
-        tensors |= rank(tensors)
-        candidates.append(tensors["candidate"])
+        tensors = run_steps(middle, tensors)
+        candidates.append(tensors[ranked])
         logits.append(tensors["rank_score"])
     return exposure_lift(
         np.concatenate(candidates),

@@ -13,9 +13,11 @@ import numpy as np
 from tritonrec_client.contract import MODELS
 
 from python_backend.release import Release
+from tools.channels.fitting import write_transformer
 from tools.compression.variants import served_form
 from tools.config.build import BuildConfig
 from tools.data.gather import Gathered
+from tools.data.interactions import Interactions
 from tools.data.split import LEAST_EVENTS, leave_one_out
 from tools.evaluation.baselines import baseline_lists
 from tools.evaluation.comparison import Comparison, page_ranks, question_hashes
@@ -34,12 +36,14 @@ from tools.releases.manifest import (
     read_manifest,
     write_manifest,
 )
+from tools.releases.planning import plan_of, ranked_sizes
 from tools.releases.profiles import write_profiles
+from tools.releases.slots import material_of, refresh_slots, retrieval_of, train_slots
 from tools.releases.trial import stage_lists, try_out
 from tools.training.checkpoint import Checkpoint
 from tools.training.cold_start import warm_up_items
 from tools.training.features import Features
-from tools.training.models import train_models
+from tools.training.models import Models, train_models
 from tools.training.refresh import refresh_models
 from tools.training.teacher import teacher_of
 
@@ -55,7 +59,18 @@ TRAINED_ON = (
 
 BUILDING = [
     ROOT / "tools" / room
-    for room in ("compression", "config", "data", "evaluation", "plans", "releases", "serving", "training")
+    for room in (
+        "channels",
+        "compression",
+        "config",
+        "data",
+        "evaluation",
+        "plans",
+        "rankers",
+        "releases",
+        "serving",
+        "training",
+    )
 ]
 """The rooms of tools/ that decide what is built; serving it or showing it off does not."""
 
@@ -81,23 +96,25 @@ def build_release(
     dataset = gathered.dataset
     interactions = dataset.interactions
     split = leave_one_out(interactions)
-    if refreshed is None:
-        features = Features.of(dataset, config)
-        teacher = teacher_of(config, dataset, held_out=1)
-        models = train_models(config, split.train_and_validation, features, steps.step, teacher=teacher)
-    else:
-        features = refreshed.features(dataset, config)
-        models = refresh_models(
-            config, refreshed, split.train_and_validation, gathered.gained, features, steps.step
-        )
-    never_met = interactions.popularity() == 0
-    for model in (models.retriever, models.ranker):
-        warm_up_items(model, never_met, split.train_and_validation.popularity())
-    models.ranker.evidence.leave_out(never_met)
-    folder = config.output / "releases"
+    plan, folder = plan_of(config), config.output / "releases"
     with draft_in(folder) as draft, ThreadPoolExecutor(1) as meanwhile:
+        slots = draft.with_name("slots")
+        slots.mkdir()
+        features, models = _models(config, gathered, split.train_and_validation, steps, slots, refreshed)
+        never_met = interactions.popularity() == 0
+        for model in (models.retriever, models.ranker):
+            warm_up_items(model, never_met, split.train_and_validation.popularity())
+        models.ranker.evidence.leave_out(never_met)
         with steps.step("exporting graphs and item arrays"):
-            form = served_form(config, models.ranker, models.retriever, split.train_and_validation, features)
+            write_transformer(config.channels, models.retriever, features, config.sizes, slots)
+            form = served_form(
+                config,
+                models.ranker,
+                retrieval_of(config, models.retriever, features, slots),
+                split.train_and_validation,
+                features,
+                ranked_sizes(plan, config.sizes),
+            )
             write_artifacts(
                 draft,
                 dataset=dataset,
@@ -108,6 +125,8 @@ def build_release(
                 rerank=config.rerank,
                 sizes=config.sizes,
                 form=form,
+                plan=plan,
+                slots=slots,
             )
             write_exploration(
                 draft / "artifacts", config.rerank.exploration, split.train_and_validation, gathered.shown
@@ -174,6 +193,33 @@ def build_release(
         if not release.exists():  # otherwise the very same release was built before
             draft.rename(release)
     return release
+
+
+def _models(
+    config: BuildConfig,
+    gathered: Gathered,
+    interactions: Interactions,
+    steps: Steps,
+    slots: Path,
+    refreshed: Checkpoint | None,
+) -> tuple[Features, Models]:
+    """Features and models; what else `config` names for channels and rankers goes into the folder `slots`."""
+    dataset = gathered.dataset
+    if refreshed is not None:
+        features = refreshed.features(dataset, config)
+        several = bool(config.channels or config.rankers)
+        if several:
+            material = material_of(config, dataset, interactions, features)
+            refresh_slots(config, refreshed.release, material, steps.step, slots)
+        return features, refresh_models(
+            config, refreshed, interactions, gathered.gained, features, steps.step, rank=not several
+        )
+    features = Features.of(dataset, config)
+    teacher = teacher_of(config, dataset, held_out=1)
+    if config.channels or config.rankers:
+        material = material_of(config, dataset, interactions, features)
+        return features, train_slots(config, material, steps.step, slots, teacher=teacher)
+    return features, train_models(config, interactions, features, steps.step, teacher=teacher)
 
 
 def fingerprint_of(config: BuildConfig, *more: str) -> str:

@@ -29,7 +29,7 @@ def draft_in(folder: Path) -> Iterator[Path]:
 
 def _remove_abandoned(folder: Path) -> None:
     # A draft of a build that has just begun may not be locked yet, but holds nothing yet either.
-    for draft in folder.glob(f"{PREFIX}*/{RELEASE}"):
+    for draft in folder.glob(f"{PREFIX}*/*"):
         with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(draft.parent):
             shutil.rmtree(draft.parent)
 

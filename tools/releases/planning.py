@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tritonrec_client.contract import (
     CANDIDATE,
@@ -49,6 +50,11 @@ def plan_of(config: BuildConfig) -> Plan:
         inputs.append(found.port(CANDIDATE_CHANNEL))
     steps.append(Step("rerank", "rerank", tuple(inputs), rerank.outputs, last))
     return Plan(tuple(steps))
+
+
+def ranked_sizes(plan: Plan, sizes: Sizes) -> Sizes:
+    """`sizes` as the last rankers of `plan` see them: a light one may have left fewer candidates."""
+    return replace(sizes, candidates=plan.steps[-1].candidates)
 
 
 class _Found:

@@ -7,12 +7,13 @@ newer ones are what the ranker learns from. That is also what both meet in servi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tritonrec_client.contract import Sizes
 
 from python_backend.item_index import PADDING_SCORE as PADDING_SCORE  # trainers take it from here
 from tools.config.training import RankConfig, RetrieveConfig
@@ -41,6 +42,22 @@ class RankingExamples:
     candidates: NDArray[np.int32]
     scores: NDArray[np.float32]
     targets: NDArray[np.int64]
+
+
+Retrieval = Callable[[Interactions, NDArray[np.int64]], RankingExamples]
+"""What finds candidates: asked for those just before each of some events of these interactions."""
+
+
+def retrieval_by(model: Retriever, features: Features, sizes: Sizes) -> Retrieval:
+    """Retrieval by `model` alone."""
+
+    def retrieved(interactions: Interactions, events: NDArray[np.int64]) -> RankingExamples:
+        history, candidates = sizes.history, sizes.candidates
+        return retrieved_examples(
+            model, interactions, features, events, history=history, candidates=candidates
+        )
+
+    return retrieved
 
 
 def out_of_fold_examples(

@@ -32,11 +32,14 @@ def refresh_models(
     gained: NDArray[np.int64],
     features: Features,
     step: Step,
+    *,
+    rank: bool = True,
 ) -> Models:
     """The models of `checkpoint`, trained on with the newest `gained` (int64 ``[U]``) events of each user.
 
     `features` are those of ``checkpoint.features``. Items that the checkpoint does not have start with what
-    their features suggest. Raises ConfigError where the configuration asks for models of another form.
+    their features suggest. Without `rank` the ranker keeps what it learned, because its candidates do not
+    come from the retriever alone. Raises ConfigError where the configuration asks for models of another form.
     """
     history, seed = config.sizes.history, config.seed
     gained = np.minimum(gained, interactions.lengths)
@@ -52,7 +55,7 @@ def refresh_models(
     retriever_curve: Curve = []
     slowly = {"learning_rate": config.refresh.learning_rate}
     with step("training the ranker on what is new") as update:
-        if gained.any():
+        if rank and gained.any():
             place = np.arange(interactions.n_events) - np.repeat(
                 interactions.offsets[1:], interactions.lengths
             )
