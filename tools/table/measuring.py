@@ -109,10 +109,10 @@ def table_of(
     ground = Ground(split.test, split.train_and_validation.popularity(), vectors)
     plan = Plan.of(release)
     answers = answers_of(plan, measured.tensors, links_of(plan))
-    by_model = {_short(step): step for step in plan.steps}
     rows = []
     for answer in answers:
-        step = by_model[answer.name]
+        step = plan.step(answer.model)
+        assert step is not None
         agreement = measured.agreements.get(step.model)
         rows.append(
             {
@@ -142,7 +142,7 @@ def table_of(
 def links_of(plan: Plan) -> dict[str, Link]:
     """What makes the scores of each ranker's model probabilities."""
     return {
-        step.model: "list" if _short(step) in (MAIN, "rank") else "each"
+        step.model: "list" if step.model in (f"rank_{MAIN}", "rank") else "each"
         for step in plan.steps
         if step.stage == "rank"
     }
@@ -186,7 +186,7 @@ def merged_of(
         "recall": {name: recall[name] for name in best},
         "ranked": None,
     }
-    main = next((answer for answer in answers if answer.name == MAIN), None)
+    main = next((answer for answer in answers if answer.model == f"rank_{MAIN}"), None)
     if single is not None and main is not None:
         found["ranked"] = _ranked(main, split, single)
     return found
@@ -207,7 +207,3 @@ def _ranked(main: Answer, split: Split, single: Path) -> dict[str, Any]:
         "single": float(other.mean()),
         "difference": asdict(metrics.paired_bootstrap(ours, other)),
     }
-
-
-def _short(step: Step) -> str:
-    return step.model.removeprefix("retrieve_").removeprefix("rank_")

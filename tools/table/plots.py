@@ -128,13 +128,17 @@ def _scatter(
 
 
 def _name(axes: Any, marks: Sequence[tuple[str, float, float]], top: float) -> None:
-    """Write each mark's name to its right, moved up where the one below would be hidden."""
-    gap, taken = 0.036 * top, -1.0
+    """Write each mark's name to its right, moved up where another name is already."""
+    to_axes, gap, wide = axes.transData + axes.transAxes.inverted(), 0.036 * top, 0.22
+    written: list[tuple[float, float]] = []
     for name, x, y in sorted(marks, key=lambda mark: mark[2]):
-        at = max(y, taken + gap)
-        taken = at
+        across, at = float(to_axes.transform((x, y))[0]), y
+        for other, height in sorted(written, key=lambda place: place[1]):
+            if abs(across - other) < wide and abs(at - height) < gap:
+                at = height + gap
+        written.append((across, at))
         axes.annotate(
-            name,
+            "   " + name,
             (x, y),
             xytext=(x, at),
             textcoords="data",
@@ -142,7 +146,6 @@ def _name(axes: Any, marks: Sequence[tuple[str, float, float]], top: float) -> N
             color=INK,
             va="center",
             annotation_clip=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.7},
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.5} if at != y else None,
         )
 

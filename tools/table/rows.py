@@ -64,9 +64,11 @@ class Ground:
 class Answer:
     """One model's answers: its candidates int32 ``[U, K]`` and their scores, with `link` for rankers.
 
-    `candidates` are best first, except for rankers, whose `scores` say the order.
+    `model` is its Triton model's name without the release; a channel and a ranker may be called the same by
+    `name`. `candidates` are best first, except for rankers, whose `scores` say the order.
     """
 
+    model: str
     name: str
     kind: Kind
     candidates: Items
@@ -161,6 +163,7 @@ def answers_of(plan: Plan, tensors: Mapping[str, NDArray[Any]], links: Mapping[s
         score = names[RETRIEVAL_SCORE.name if step.stage in ("retrieve", "merge") else RANK_SCORE.name]
         answers.append(
             Answer(
+                model=step.model,
                 name=step.model.removeprefix("retrieve_").removeprefix("rank_"),
                 kind=kinds[step.stage],
                 candidates=tensors[names[CANDIDATE.name]],

@@ -27,7 +27,7 @@ def lists(seed: int = 0) -> np.ndarray:
 
 def test_a_channels_row_is_of_its_list_as_it_is(ground: Ground) -> None:
     found = lists()
-    row = row_of(Answer("ease", "channel", found, np.zeros(found.shape, np.float32)), ground)
+    row = row_of(Answer("ease", "ease", "channel", found, np.zeros(found.shape, np.float32)), ground)
     ranks = metrics.ranks(found, ground.targets)
     assert row["ndcg_10"]["mean"] == pytest.approx(metrics.ndcg(ranks, 10).mean())
     assert row["coverage"] == metrics.coverage(found, 20, ITEMS)
@@ -37,19 +37,19 @@ def test_a_channels_row_is_of_its_list_as_it_is(ground: Ground) -> None:
 def test_a_rankers_row_is_of_the_candidates_in_the_order_of_its_scores(ground: Ground) -> None:
     found = lists()
     scores = -found.astype(np.float32)
-    row = row_of(Answer("dnn", "ranker", found, scores, "each"), ground)
+    row = row_of(Answer("dnn", "dnn", "ranker", found, scores, "each"), ground)
     ranks = metrics.ranks(np.sort(found, axis=1), ground.targets)
     assert row["mrr_10"]["mean"] == pytest.approx(metrics.mrr(ranks, 10).mean())
 
 
 def test_padding_is_last_whatever_it_scores() -> None:
-    answer = Answer("dnn", "ranker", np.array([[0, 7, 5]]), np.array([[9.0, 1.0, 2.0]], np.float32))
+    answer = Answer("dnn", "dnn", "ranker", np.array([[0, 7, 5]]), np.array([[9.0, 1.0, 2.0]], np.float32))
     assert answer.lists.tolist() == [[5, 7, 0]]
 
 
 def test_a_list_that_is_too_short_has_no_such_figure(ground: Ground) -> None:
     found = lists()
-    row = row_of(Answer("ease", "channel", found, np.zeros(found.shape, np.float32)), ground)
+    row = row_of(Answer("ease", "ease", "channel", found, np.zeros(found.shape, np.float32)), ground)
     assert row["recall_10"] is not None
     assert row["recall_100"] is None
 
@@ -57,8 +57,8 @@ def test_a_list_that_is_too_short_has_no_such_figure(ground: Ground) -> None:
 def test_the_scores_of_a_pointwise_ranker_are_logits_and_those_of_the_main_one_a_list() -> None:
     scores = np.array([[0.0, 2.0]], np.float32)
     candidates = np.array([[1, 2]])
-    each = Answer("dnn", "ranker", candidates, scores, "each").probabilities
-    whole = Answer("main", "ranker", candidates, scores, "list").probabilities
+    each = Answer("dnn", "dnn", "ranker", candidates, scores, "each").probabilities
+    whole = Answer("main", "main", "ranker", candidates, scores, "list").probabilities
     assert each is not None
     assert whole is not None
     assert each == pytest.approx(expit(scores))
