@@ -129,18 +129,27 @@ LONG_RUN = {"dropout": 0.1, "epochs": 10}
 """Long enough to be killed in the middle; with dropout, which each process draws by itself."""
 
 
+SOFT = "[retrieve.robust]\nlabel_smoothing = 0.1\nhistory_dropout = 0.2\n"
+HARD = "[retrieve.robust]\nadversarial_epsilon = 0.1\nadversarial_weight = 1.0\n"
+
+
 @pytest.fixture(scope="module")
-def undisturbed(shop: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """What two processes learned: in a short run without dropout, and in the long one."""
-    short, long = shop / "short", shop / "long"
+def undisturbed(shop: Path) -> tuple[list[dict[str, float]], ...]:
+    """What two processes learned: in a short run without dropout, in the long one, and in two robust ones."""
+    configs = [
+        config_in(shop),
+        config_in(shop, **LONG_RUN),
+        config_in(shop, epochs=2, more=SOFT),
+        config_in(shop, epochs=2, more=HARD),
+    ]
+    outputs = [shop / str(number) for number in range(len(configs))]
     runs = [
-        ["--config", config_in(shop), "--output", str(short)],
-        ["--config", config_in(shop, **LONG_RUN), "--output", str(long)],
+        ["--config", path, "--output", str(output)] for path, output in zip(configs, outputs, strict=True)
     ]
     said = [finish(process) for process in start_two(*runs)]
     assert "2 processes on cpu" in said[0]
     assert said[1] == ""  # one of them speaks for all
-    return curve_of(short), curve_of(long)
+    return tuple(curve_of(output) for output in outputs)
 
 
 def test_two_processes_with_half_of_each_batch_make_the_steps_of_one(
@@ -149,6 +158,21 @@ def test_two_processes_with_half_of_each_batch_make_the_steps_of_one(
     assert main(["--config", config_in(shop), "--output", str(tmp_path)]) == 0
     alone = [row["loss"] for row in curve_of(tmp_path)]
     assert [row["loss"] for row in undisturbed[0]] == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize(("number", "more", "near"), [(2, SOFT, 1e-5), (3, HARD, 0.05)])
+def test_they_train_robustly_too(
+    shop: Path,
+    undisturbed: tuple[list[dict[str, float]], ...],
+    tmp_path: Path,
+    number: int,
+    more: str,
+    near: float,
+) -> None:
+    """The worst steps are those of each one's own half of a batch: near those of the whole."""
+    assert main(["--config", config_in(shop, epochs=2, more=more), "--output", str(tmp_path)]) == 0
+    alone = [row["loss"] for row in curve_of(tmp_path)]
+    assert [row["loss"] for row in undisturbed[number]] == pytest.approx(alone, rel=near)
 
 
 def test_torchrun_goes_on_from_the_checkpoint_after_the_kill_of_one_process(

@@ -28,8 +28,8 @@ class VectorsConfig(Section):
     id: Annotated[str, Field(min_length=1)] | None = None
     """For Parquet: the column with the items' ids."""
     column: Annotated[str, Field(min_length=1)] | None = None
-    """For Parquet: the column with the vectors, as lists of numbers, null where an item has none (pyarrow reads
-    nulls from lists of any size, not from lists of a fixed size)."""
+    """For Parquet: the column with the vectors, as lists of numbers; null where an item has none (pyarrow
+    reads nulls from lists of any size, not from lists of a fixed size)."""
 
     @property
     def is_parquet(self) -> bool:

@@ -50,7 +50,7 @@ class Workers:
             module,
             device_ids=[self.device] if self.on_cuda else None,
             gradient_as_bucket_view=True,
-            broadcast_buffers=False,  # constants, and those of the items are large
+            forward_sync_buffers=False,  # constants, and those of the items are large
         )
 
     def gathering(self, module: nn.Module, *, last: bool) -> Any:

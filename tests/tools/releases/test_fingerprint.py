@@ -86,6 +86,18 @@ def test_data_that_are_not_there_yet_are_no_error(config: BuildConfig, tmp_path:
     assert fingerprint_of(config) != before
 
 
+@pytest.mark.parametrize("name", ["images.npy", "images.txt"])
+def test_the_vectors_that_the_data_bring_change_it(config: BuildConfig, tmp_path: Path, name: str) -> None:
+    for each in ("images.npy", "images.txt"):
+        (tmp_path / each).write_text("some")
+    vectors = {"name": "image", "path": tmp_path / "images.npy", "ids": tmp_path / "images.txt"}
+    items = {"path": tmp_path / "users.csv", "id": "user", "vectors": [vectors]}
+    config = changed(config, data={**config.data.model_dump(), "items": items})
+    before = fingerprint_of(config)
+    (tmp_path / name).write_text("others")
+    assert fingerprint_of(config) != before
+
+
 @pytest.mark.parametrize("name", ["tools/a.py", "model_repository/rank/config.pbtxt", "clients/b.py"])
 def test_the_code_changes_it(config: BuildConfig, code: Path, name: str) -> None:
     before = fingerprint_of(config)
