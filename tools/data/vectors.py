@@ -100,11 +100,11 @@ def _in_order(
     places = pc.fill_null(pc.index_in(ids.values, value_set=keys), -1).to_numpy()[ids.codes]
     # Divided before they are squared: the squares of large numbers are infinite.
     largest = np.abs(vectors).max(axis=1, initial=0, keepdims=True)
-    unit = vectors / np.where(largest > 0, largest, 1)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    vectors /= np.where(largest > 0, largest, 1)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     used = present & (places >= 0)
     ordered = np.zeros((len(keys) + 1, vectors.shape[1]), dtype=np.float32)
-    ordered[places[used] + 1] = unit[used]
+    ordered[places[used] + 1] = vectors[used]
     unknown = np.flatnonzero(places < 0)
     if not ordered.any():
         examples = f"{shown(str(ids.values[0]))} here, {shown(str(keys[0]))} in the item table"

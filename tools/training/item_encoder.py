@@ -51,6 +51,10 @@ class FeatureEmbedding(nn.Module):
         return (self.embedding(codes) * weight.unsqueeze(-1)).sum(dim=-2)
 
 
+LEAST_SPREAD = 1e-4
+"""How far vectors of length 1 are from their mean, at least, where they are told apart."""
+
+
 class Modality(nn.Module):
     """Vectors of one kind that the data bring (image, audio, text, …), projected into the item vectors.
 
@@ -67,15 +71,14 @@ class Modality(nn.Module):
         """`vectors` float ``[I + 1, n]``; a row of zeros is an item without one."""
         super().__init__()
         known = (vectors != 0).any(dim=1)
-        centre = vectors[known].mean(dim=0) if known.any() else torch.zeros(vectors.shape[1])
-        spread = (
-            (vectors[known] - centre).square().sum(dim=1).mean().sqrt() if known.any() else torch.ones(())
-        )
+        centre = vectors.sum(dim=0) / known.sum().clamp(min=1)
+        spread = (vectors[known] - centre).square().sum() / known.sum().clamp(min=1)
         self.register_buffer("vectors", vectors, persistent=False)
         self.register_buffer("known", known, persistent=False)
         # Vectors of encoders share a large mean. A refresh goes on with what the projection was trained for.
         self.register_buffer("centre", centre)
-        self.register_buffer("scale", 1 / spread.clamp(min=1e-6))
+        # One vector, or the same one again and again, says nothing about how far apart others will be.
+        self.register_buffer("scale", spread.rsqrt() if spread > LEAST_SPREAD**2 else torch.ones(()))
         self.projection = nn.Linear(vectors.shape[1], width, bias=False)
         nn.init.normal_(self.projection.weight, std=std)
         self.missing = nn.Parameter(torch.zeros(width))

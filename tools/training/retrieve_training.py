@@ -146,6 +146,7 @@ class Trainer:
     def try_step(self) -> float:
         """Make a step on the longest windows, which take the most memory; its loss."""
         self.model.train()
+        self.robust.epoch = self.config.epochs  # an adversary takes memory, too
         epoch = _Epoch(self.interactions, self.config, self.history, self.random)
         longest = np.argsort(epoch.lengths, kind="stable")[-self.config.batch :]
         return self._step(epoch.batch(longest, None))

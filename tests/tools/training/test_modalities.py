@@ -173,6 +173,15 @@ def test_the_length_of_what_encoders_have_in_common_does_not_matter() -> None:
     )
 
 
+def test_a_single_vector_is_no_scale_for_others() -> None:
+    """Whoever comes later with another one gets a vector of the usual size."""
+    alone = images(without=np.arange(2, ITEMS + 1))
+    modality = encoder_of(replace(SEEN, vectors={"image": alone})).modalities["image_vectors"]
+    assert isinstance(modality, Modality)
+    modality.vectors, modality.known = torch.from_numpy(images()), torch.from_numpy(images().any(axis=1))
+    assert modality(torch.arange(ITEMS + 1)).abs().max() < 1
+
+
 def test_dropout_hides_vectors_in_training_alone() -> None:
     encoder = encoder_of(SEEN, modality_dropout=0.5)
     items = torch.arange(1, ITEMS + 1)

@@ -134,6 +134,14 @@ def test_the_adversary_comes_in_with_its_epoch() -> None:
     assert losses[1][2] > 1.5 * losses[0][2]
 
 
+def test_a_tried_step_takes_the_memory_of_the_adversary_too() -> None:
+    tried = {}
+    for name, keys in (("usual", {}), ("late", {**ADVERSARY, "adversarial_from_epoch": 2})):
+        config = retrieve_config(robust=keys)
+        tried[name] = Trainer(EVENTS, FEATURES, config, history=HISTORY, seed=3).try_step()
+    assert tried["late"] > 1.5 * tried["usual"]
+
+
 def test_a_model_that_goes_on_meets_the_adversary_at_once() -> None:
     config = retrieve_config(robust={**ADVERSARY, "adversarial_from_epoch": 2})
     start = Trainer(EVENTS, FEATURES, config, history=HISTORY, seed=3, start=model_of())
