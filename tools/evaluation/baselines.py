@@ -10,12 +10,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from tools.data.interactions import Interactions
 from tools.evaluation.metrics import Items
@@ -118,22 +119,22 @@ def nearest_items(
     n_columns = seen.shape[1]
     users = np.asarray(seen.sum(axis=0), dtype=np.float64).ravel()
     items = seen.T.tocsr()
-    values, columns = [], []
+    blocks = []
     for rows in row_batches(n_columns, n_columns):
-        common = (items[rows] @ seen).tocoo()
-        item = rows.start + common.row
+        common = items[rows] @ seen
+        item = np.repeat(np.arange(rows.start, rows.stop), np.diff(common.indptr))
         # One root of the product, and not a product of roots, so that cosines which are equal stay so.
-        fraction = common.data / (np.sqrt(users[item] * users[common.col]) + shrinkage)
-        fraction[item == common.col] = 0.0
-        cosine = np.zeros(common.shape, dtype=np.float32)
-        cosine[common.row, common.col] = fraction
-        nearest = top_k(cosine, count, tie_key)
-        values.append(np.take_along_axis(cosine, nearest, axis=1).ravel())
-        columns.append(nearest.ravel())
+        cosine = common.data / (np.sqrt(users[item] * users[common.indices]) + shrinkage)
+        cosine[item == common.indices] = 0.0
+        keys = _descending_keys(cosine, tie_key[common.indices])
+        for begin, end in pairwise(common.indptr.tolist()):
+            if end - begin > count:
+                cosine[begin + np.argpartition(keys[begin:end], count)[count:]] = 0.0
+        block = csr_matrix((cosine.astype(np.float32), common.indices, common.indptr), shape=common.shape)
+        block.eliminate_zeros()
+        blocks.append(block)
         progress(rows.stop, n_columns, "items")
-    starts = np.arange(n_columns + 1) * min(count, n_columns)
-    neighbours = csr_matrix((np.concatenate(values), np.concatenate(columns), starts), shape=2 * (n_columns,))
-    neighbours.eliminate_zeros()
+    neighbours = vstack(blocks, format="csr")
     neighbours.sort_indices()
     return neighbours
 

@@ -46,15 +46,18 @@ def alike(items: Array, scores: Array, wanted: Array, wanted_scores: Array) -> b
     return all(found == expected for found, expected in complete)
 
 
-def implicit_lists(neighbours: int) -> list[tuple[Array, Array]]:
+def implicit_model(neighbours: int) -> CosineRecommender:
     model = CosineRecommender(K=neighbours + 1, num_threads=1)  # it counts the item itself
-    seen = PEOPLE.to_csr()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of a conversion that is its own
-        model.fit(seen[:, 1:].tocsr(), show_progress=False)
-    lists = []
+        model.fit(PEOPLE.to_csr()[:, 1:].tocsr(), show_progress=False)
+    return model
+
+
+def implicit_lists(neighbours: int) -> list[tuple[Array, Array]]:
+    model, seen, lists = implicit_model(neighbours), PEOPLE.to_csr()[:, 1:].tocsr(), []
     for row in range(PEOPLE.n_users):
-        items, scores = model.recommend(row, seen[row, 1:], N=WIDE.candidates)
+        items, scores = model.recommend(row, seen[row], N=WIDE.candidates)
         lists.append((items[scores > 0] + 1, scores[scores > 0]))
     return lists
 
@@ -79,6 +82,16 @@ def test_lists_are_those_of_implicit_up_to_ties(neighbours: int, tmp_path: Path)
             assert alike(items[row, :count], scores[row, :count], wanted, wanted_scores), f"user {row}"
             compared += 1
     assert compared >= (2000 if neighbours == 150 else 1000)
+
+
+@pytest.mark.parametrize("neighbours", [20, 5])
+def test_neighbours_are_those_of_implicit_but_for_which_of_equal_ones_is_the_last(neighbours: int) -> None:
+    mine = fit(neighbours=neighbours, neighbours_of="history", shrinkage=0).matrix.toarray()[1:, 1:]
+    theirs = implicit_model(neighbours).similarity.toarray()
+    np.fill_diagonal(theirs, 0)
+    assert np.allclose(np.sort(mine, axis=1), np.sort(theirs, axis=1), atol=1e-6)
+    least = np.sort(mine, axis=1)[:, [-neighbours]]
+    assert np.array_equal(mine > least + 1e-6, theirs > least + 1e-6)
 
 
 def test_another_number_of_neighbours_gives_other_lists_than_implicit(tmp_path: Path) -> None:
