@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from python_backend.exact_search import ExactSearch
 from python_backend.graph import Graph, threads_of
 from python_backend.item_index import INDEX, ItemIndex
 from python_backend.release import Release
+from python_backend.several_queries import search_each
 from python_backend.stages.base import Array, Arrays, Stage
 
 QUERY_GRAPH = "retrieve_query.onnx"
@@ -82,5 +84,6 @@ class Retrieve(Stage):
             return self._graph(inputs)
         vectors = self._search.index.vectors[inputs["history"]]
         query = self._graph({**inputs, "history_vectors": vectors})["query"]
-        candidate, score = self._search(query, inputs["seen"])
+        find = self._search if query.ndim == 2 else partial(search_each, self._search)
+        candidate, score = find(query, inputs["seen"])
         return {"candidate": candidate, "retrieval_score": score}

@@ -1,0 +1,71 @@
+"""What neural channels have in common: item vectors, and queries that a user's features and history give."""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from tools.training.features import Features
+from tools.training.item_encoder import FeatureEmbedding, ItemEncoder
+
+
+class HistoryNetwork(nn.Module, abc.ABC):
+    """Scores every item for a user: the best of query · item vector over the user's queries, plus a bias.
+
+    Histories are right-aligned: the newest item is last, index 0 pads the front. A position whose item is
+    padding knows the user's features alone; that is what an unknown user is served from.
+
+    `items` gives the vectors, `users` embeds user features.
+    """
+
+    def __init__(self, features: Features, width: int) -> None:
+        super().__init__()
+        self.items = ItemEncoder.of(features, width)
+        encoder = features.user_encoder
+        self.users = FeatureEmbedding(encoder.fields, features.users.shape[1], encoder.code_count, width)
+        self.bias = nn.Parameter(torch.zeros(len(features.items)))
+
+    def biases(self) -> Tensor:
+        """What is added to each item's score, float ``[I + 1]``."""
+        return self.bias
+
+    @abc.abstractmethod
+    def queries(
+        self, user_features: Tensor, history: Tensor, history_vectors: Tensor, asked: Tensor
+    ) -> Tensor:
+        """In training, the queries of each position in `asked`, bool ``[B, L]``: float ``[n, queries, d]``.
+
+        Position j has seen the items up to and with j. `user_features` int ``[B, F]``, `history` int
+        ``[B, L]`` item indices, `history_vectors` float ``[B, L, d]`` their item vectors.
+        """
+
+    @abc.abstractmethod
+    def newest(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
+        """The queries at the end of each history, float ``[B, queries, d]``; arguments as above."""
+
+    @abc.abstractmethod
+    def together(self, scores: Tensor) -> Tensor:
+        """In training, one score of those of several queries: ``[n, queries, items]`` to ``[n, items]``."""
+
+
+class OneQuery(HistoryNetwork):
+    """A network with one query per position."""
+
+    @abc.abstractmethod
+    def forward(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
+        """The query of each position, float ``[B, L, d]``."""
+
+    def queries(
+        self, user_features: Tensor, history: Tensor, history_vectors: Tensor, asked: Tensor
+    ) -> Tensor:
+        every: Tensor = self(user_features, history, history_vectors)
+        return every[asked].unsqueeze(1)
+
+    def newest(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
+        every: Tensor = self(user_features, history, history_vectors)
+        return every[:, -1:]
+
+    def together(self, scores: Tensor) -> Tensor:
+        return scores.squeeze(1)
