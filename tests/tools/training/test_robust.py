@@ -123,6 +123,18 @@ def test_each_vector_is_moved_by_epsilon_along_its_gradient_and_padding_is_not()
     torch.testing.assert_close(vectors.grad, 3 * weight)
 
 
+def test_both_losses_see_the_same_dropout_and_the_next_step_another() -> None:
+    vectors, drawn = torch.ones(2, 3, requires_grad=True), []
+
+    def loss(moved: Tensor) -> Tensor:
+        drawn.append(float(torch.rand(())))
+        return moved.square().sum()
+
+    for _ in range(2):
+        robust(**ADVERSARY).harden(loss, vectors)
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
+
+
 def test_the_adversary_comes_in_with_its_epoch() -> None:
     late = {**ADVERSARY, "adversarial_from_epoch": 3}
     losses = []
