@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         release = Release.open(path.resolve())
         histories = leave_one_out(dataset.interactions).train_and_validation
         measured = measure(
-            release, dataset, histories, config.output.resolve(), Steps(3, console), repeats=options.repeats
+            release, dataset, histories, config.output.resolve(), Steps(4, console), repeats=options.repeats
         )
         table = table_of(release, config, dataset, measured, single=single)
     except (ConfigError, DataProblems, FetchError, OtherQuestions, FileNotFoundError) as error:

@@ -30,6 +30,7 @@ from tools.progress import Steps
 from tools.serving.repository import write_served_repository
 from tools.serving.server import STAGED, TritonServer, ask_anonymously
 from tools.table.answers import agreements, ask_triton, bytes_of, latencies
+from tools.table.few_events import COUNTS, ask_visitors, few_events_of, section_of
 from tools.table.rows import ACCURACY, Answer, Ground, Link, answers_of, differences, row_of
 
 SECONDS = "seconds.json"
@@ -45,9 +46,13 @@ class OtherQuestions(ValueError):
 
 @dataclass(frozen=True)
 class Measured:
-    """What Triton gave for every user: the tensors of all steps, how they agree with this process, and ms."""
+    """What Triton gave for every user: the tensors of all steps, how they agree with this process, and ms.
+
+    `visitors` are the tensors for visitors with few events, by how many (`few_events`).
+    """
 
     tensors: Tensors
+    visitors: Mapping[int, Tensors]
     agreements: Mapping[str, Any]
     latencies: Mapping[str, Mapping[str, float]]
 
@@ -84,11 +89,23 @@ def measure(
                     histories.user_ids,
                     lambda done, total: update(done, total, "users"),
                 )
+            users = np.flatnonzero(histories.lengths > max(COUNTS))
+            visitors = {}
+            with steps.step("asking them for visitors with few events") as update:
+                for count in COUNTS:
+                    visitors[count] = ask_visitors(
+                        server.address,
+                        release,
+                        histories,
+                        users,
+                        count,
+                        lambda done, total: update(done, total, "visitors"),
+                    )
             with steps.step("one request at a time"):
                 spent = latencies(server.address, release, tensors, repeats=repeats)
         with steps.step("the same in this process"):
             agree = agreements(release, tensors, options)
-    return Measured(tensors, agree, spent)
+    return Measured(tensors, visitors, agree, spent)
 
 
 def table_of(
@@ -123,6 +140,8 @@ def table_of(
                 "agreement": agreement and {**asdict(agreement), "holds": agreement.holds},
             }
         )
+    known = split.train_and_validation.lengths > max(COUNTS)
+    few = few_events_of(plan, links_of(plan), measured.visitors, split.test[known])
     return {
         "format": 1,
         "release": release.name,
@@ -135,7 +154,8 @@ def table_of(
         "channels": [name_of(channel) for channel in config.channels],
         "rows": rows,
         "merged": merged_of(answers, split, interactions, single),
-        "sections": [],
+        "few_events": few,
+        "sections": [section_of(few)],
     }
 
 

@@ -5,8 +5,9 @@ import pytest
 from scipy.special import expit
 from tritonrec_client.contract import Sizes
 
-from python_backend.plan import Plan
+from python_backend.plan import Plan, Port, Step
 from tools.evaluation import metrics
+from tools.table.few_events import few_events_of, section_of
 from tools.table.rows import Answer, Ground, answers_of, clicks_of, differences, row_of
 
 USERS, ITEMS = 40, 30
@@ -99,3 +100,36 @@ def test_every_model_of_a_plan_answers_under_its_own_name() -> None:
     assert (retrieve.name, retrieve.kind, retrieve.lists.tolist()) == ("retrieve", "channel", [[3, 1, 2]])
     assert (rank.name, rank.kind, rank.lists.tolist()) == ("rank", "ranker", [[2, 1, 3]])
     assert rank.link == "list"
+
+
+def test_what_visitors_with_few_events_find_is_held_against_popularity() -> None:
+    targets = np.full(50, 1, dtype=np.int32)
+    good, poor = np.tile([[1, 2]], (50, 1)).astype(np.int32), np.tile([[3, 2]], (50, 1)).astype(np.int32)
+    sizes = Sizes(candidates=2, results=2)
+    steps = [
+        Step(
+            model=f"retrieve_{name}",
+            stage="retrieve",
+            inputs=(),
+            outputs=(
+                Port("candidate", f"candidate_{name}", "INT32", 2),
+                Port("retrieval_score", f"score_{name}", "FP32", 2),
+            ),
+            candidates=sizes.candidates,
+        )
+        for name in ("ease", "popularity")
+    ]
+    tensors = {
+        "candidate_ease": good,
+        "candidate_popularity": poor,
+        "score_ease": np.zeros((50, 2), np.float32),
+        "score_popularity": np.zeros((50, 2), np.float32),
+    }
+    few = few_events_of(Plan(tuple(steps)), {}, {0: tensors, 1: tensors}, targets)
+    ease, popular = few["buckets"][0]["models"]
+    assert (ease["recall"], popular["recall"]) == (1.0, 0.0)
+    assert ease["over_popularity"]["low"] == 1.0
+    assert "over_popularity" not in popular
+    section = section_of(few)
+    assert section["headings"] == ["Model", "no event", "1 event"]
+    assert section["lines"][0][:2] == ["ease (channel)", "1.000 (+1.000 to +1.000)"]
