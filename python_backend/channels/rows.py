@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from python_backend.exact_search import MissingLibrary
 from python_backend.item_index import PADDING_SCORE
 
 Items = NDArray[np.int32]
@@ -114,10 +115,15 @@ def empty_lists(rows: int, candidates: int) -> tuple[Items, Floats]:
 
 @cache
 def adder() -> Callable[..., None]:
-    """The compiled loop of `Rows.sum_of`."""
-    # Importing it takes a second, which is only spent where something is added up.
-    import numba
-    from numba import types
+    """The compiled loop of `Rows.sum_of`. Raises MissingLibrary where numba is not installed."""
+    # Importing it takes half a second, which is only spent where something is added up.
+    try:
+        import numba
+        from numba import types
+    except ModuleNotFoundError as error:
+        raise MissingLibrary(
+            f"a channel of neighbours needs {error.name}, which is not installed: pip install numba"
+        ) from error
 
     def add(offsets: Any, columns: Any, weights: Any, rows: Any, factors: Any, totals: Any) -> None:
         for place in range(len(rows)):
