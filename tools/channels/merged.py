@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonrec_client.contract import CANDIDATE, RETRIEVAL_SCORE, FoundBy
+from tritonrec_client.contract import CANDIDATE, RETRIEVAL_SCORE, FoundBy, Sizes
 
 from python_backend.stages.merge import Merge, Voice, Weights
 from python_backend.stages.retrieve import Retrieve
 from tools.config.channels import ChannelConfig
 from tools.config.slots import name_of
 from tools.data.interactions import Interactions
-from tools.training.candidates import RankingExamples, concatenate, seen_before
+from tools.training.candidates import RankingExamples, concatenate
 from tools.training.features import Features
 from tools.training.windows import histories_before
 
@@ -61,7 +61,7 @@ class Channels:
         return lists
 
     def before(
-        self, interactions: Interactions, features: Features, events: NDArray[np.int64], history: int
+        self, interactions: Interactions, features: Features, events: NDArray[np.int64], sizes: Sizes
     ) -> Iterator[ChannelLists]:
         """What the channels would have given just before each of `events`, batch by batch."""
         owners = np.repeat(np.arange(interactions.n_users), interactions.lengths)
@@ -70,8 +70,8 @@ class Channels:
             users = owners[chosen]
             inputs = {
                 "user_features": features.users[users],
-                "history": histories_before(interactions, users, chosen, history),
-                "seen": seen_before(interactions, users, chosen),
+                "history": histories_before(interactions, users, chosen, sizes.history),
+                "seen": histories_before(interactions, users, chosen, sizes.seen),
             }
             yield ChannelLists(users, inputs["history"], self(inputs), interactions.items[chosen])
 
@@ -82,12 +82,11 @@ def merged_examples(
     interactions: Interactions,
     features: Features,
     events: NDArray[np.int64],
-    *,
-    history: int,
+    sizes: Sizes,
 ) -> RankingExamples:
     """What the merged `channels` would have given just before each of `events`."""
     parts = []
-    for found in channels.before(interactions, features, events, history):
+    for found in channels.before(interactions, features, events, sizes):
         merged = merge(found.lists)
         candidates, scores = merged[CANDIDATE.name], merged[RETRIEVAL_SCORE.name]
         hit = candidates == found.wanted[:, None]

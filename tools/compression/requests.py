@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,17 @@ def rows_of(examples: RankingExamples, rows: NDArray[np.int64] | slice) -> Ranki
         examples.candidates[rows],
         examples.scores[rows],
         examples.targets[rows],
+    )
+
+
+def first_of(examples: RankingExamples, candidates: int) -> RankingExamples:
+    """`examples` with their first `candidates` alone, about as a light ranker would leave them."""
+    targets = np.where(examples.targets < candidates, examples.targets, -1)
+    return replace(
+        examples,
+        candidates=examples.candidates[:, :candidates],
+        scores=examples.scores[:, :candidates],
+        targets=targets,
     )
 
 

@@ -10,7 +10,7 @@ from tritonrec_client.contract import Sizes
 from tools.compression.distillation import new_student, teach
 from tools.compression.pruning import prune
 from tools.compression.quantisation import quantise
-from tools.compression.requests import inputs_of, past_requests
+from tools.compression.requests import first_of, inputs_of, past_requests
 from tools.config.build import BuildConfig
 from tools.config.compression import CompressConfig, Variant
 from tools.config.training import RankConfig
@@ -123,5 +123,5 @@ def served_form(
     """
     compress = config.compress
     count = 0 if compress.variant == FULL else compress.requests
-    requests = past_requests(retrieval, interactions, count, config.seed)
+    requests = first_of(past_requests(retrieval, interactions, count, config.seed), sizes.candidates)
     return Maker(ranker, compress, config.rank, requests, features, sizes, config.seed)

@@ -100,12 +100,11 @@ def retrieval_of(config: BuildConfig, retriever: Retriever, features: Features, 
     """What finds candidates in this process: the channels and the merge in `folder`, or the `retriever`."""
     if not config.channels:
         return retrieval_by(retriever, features, config.sizes)
-    history, candidates = config.sizes.history, config.sizes.candidates
     channels = Channels(folder, config.channels)
-    merge = Merge.open(folder / "merge", candidates)
+    merge = Merge.open(folder / "merge", config.sizes.candidates)
 
     def merged(interactions: Interactions, events: NDArray[np.int64]) -> RankingExamples:
-        return merged_examples(channels, merge, interactions, features, events, history=history)
+        return merged_examples(channels, merge, interactions, features, events, config.sizes)
 
     return merged
 
@@ -184,7 +183,7 @@ def _fit_merge(
     merge = plain_merge(config.channels, config.merge.constant, config.sizes.candidates)
     some = np.sort(np.random.default_rng(config.seed).permutation(events)[:EXAMPLES])
     channels = Channels(folder, config.channels)
-    found = list(channels.before(interactions, past.features, some, config.sizes.history))
+    found = list(channels.before(interactions, past.features, some, config.sizes))
     return fit_merge(merge, found, learned=config.merge.method == "learned") if found else merge
 
 
