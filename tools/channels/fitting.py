@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +17,6 @@ from tools.training.features import Features
 from tools.training.index_export import export_retrieve
 from tools.training.retriever import Progress, Retriever
 
-SECONDS = "seconds.json"
-"""How long each channel's fit took, in its folder."""
-
 
 def folder_of(folder: Path, channel: ChannelConfig) -> Path:
     """Where in `folder` the files of `channel` are."""
@@ -33,11 +29,13 @@ def fit_channels(
     sizes: Sizes,
     folder: Path,
     progress: Progress = lambda done, total, text: None,
-) -> None:
-    """Fit all `channels` but the transformer and write each into `folder`, with how long it took.
+) -> dict[str, float]:
+    """Fit all `channels` but the transformer and write each into `folder`; how many seconds each fit took.
 
-    Raises what a channel's fit raises, and GraphMismatch.
+    The seconds are by the names of the folders, and in none of them: what is built must not depend on how
+    fast that was. Raises what a channel's fit raises, and GraphMismatch.
     """
+    seconds = {}
     others = [channel for channel in channels if not isinstance(channel, TransformerChannel)]
     for number, channel in enumerate(others):
         name = name_of(channel)
@@ -47,11 +45,11 @@ def fit_channels(
 
         began = time.perf_counter()
         fitted = fit_channel(channel, material, said)
-        seconds = time.perf_counter() - began
         target = folder_of(folder, channel)
+        seconds[target.name] = time.perf_counter() - began
         target.mkdir(parents=True)
         fitted.write(target, replace(sizes, candidates=channel.quota))
-        (target / SECONDS).write_text(json.dumps({"fit": round(seconds, 1)}) + "\n", encoding="utf-8")
+    return seconds
 
 
 def write_transformer(

@@ -136,6 +136,7 @@ def build_release(
             )
             name = combined_hash([fingerprint, *map(str, folder_hashes(draft).items())])[:12]
             manifest = manifest_of(name, config, gathered, fingerprint, refreshed) | profiles
+            manifest["training_seconds"] = {model: round(taken, 1) for model, taken in models.seconds.items()}
             write_manifest(draft, manifest)
         with steps.step("asking Triton for every user's page") as update:
             fitting = meanwhile.submit(

@@ -7,7 +7,6 @@ all events.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import tempfile
 import time
@@ -15,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,11 @@ from python_backend.release import Release
 from python_backend.stages.blend import Blend
 from python_backend.stages.merge import Merge
 from tools.channels.channel import Material
-from tools.channels.fitting import SECONDS, fit_channels, write_transformer
+from tools.channels.fitting import fit_channels, write_transformer
 from tools.channels.merged import Channels, merged_examples, plain_merge
 from tools.channels.merging import EXAMPLES, fit_merge
 from tools.config.build import BuildConfig, ConfigError
+from tools.config.channels import TransformerChannel
 from tools.config.rankers import MAIN, MainRanker
 from tools.config.slots import RankerSection, name_of
 from tools.data.dataset import Dataset
@@ -136,7 +137,7 @@ def train_slots(
     ):
         use_half_of_the_cores()
         training = other.submit(
-            train_retriever,
+            _timed_retriever,
             interactions,
             features,
             config.retrieve,
@@ -162,14 +163,23 @@ def train_slots(
         with step("asking for candidates of newer events"):
             examples = retrieval_of(config, retriever, features, past_folder)(interactions, events)
         with step("training rankers on them") as update:
-            ranker, ranker_curve = train_rankers(
+            ranker, ranker_curve, seconds = train_rankers(
                 config, interactions, older, features, examples, folder, update
             )
         with step("training the retriever and channels, meanwhile"):
-            whole, curve = training.result()
-            fitting.result()
+            whole, curve, spent = training.result()
+            seconds |= fitting.result()
+    for channel in config.channels:
+        if isinstance(channel, TransformerChannel):
+            seconds[f"retrieve_{name_of(channel)}"] = spent
     curves = {"retriever": curve, "older retriever": older_curve, "ranker": ranker_curve}
-    return Models(whole, ranker, {name: rows for name, rows in curves.items() if rows})
+    return Models(whole, ranker, {name: rows for name, rows in curves.items() if rows}, seconds)
+
+
+def _timed_retriever(*arguments: Any, **keywords: Any) -> tuple[Retriever, Curve, float]:
+    """What `train_retriever` gives, and how many seconds it took."""
+    began = time.perf_counter()
+    return *train_retriever(*arguments, **keywords), time.perf_counter() - began
 
 
 def _fit_merge(
@@ -195,8 +205,10 @@ def train_rankers(
     examples: RankingExamples,
     folder: Path,
     progress: Progress,
-) -> tuple[Ranker, Curve]:
-    """The ranker of [rank] and its curve; the other rankers of `config` and their blends go into `folder`.
+) -> tuple[Ranker, Curve, dict[str, float]]:
+    """The ranker of [rank], its curve, and each ranker's seconds by the name of its model.
+
+    The other rankers of `config` and their blends go into `folder`.
 
     The `examples` are of events of `interactions` that are not among the `older` ones.
     """
@@ -207,6 +219,7 @@ def train_rankers(
     neighbours = Neighbours.of(older, config.rank.neighbours)
     main = Ranker(config.rank, features, history, neighbours).eval()
     curve: Curve = []
+    seconds: dict[str, float] = {}
     logits: dict[str, NDArray[np.float32]] = {}
     light = min((ranker.keep for ranker in config.rankers if ranker.keep), default=config.sizes.candidates)
     for number, section in enumerate(config.rankers or [MainRanker.model_validate({"model": MAIN})]):
@@ -226,16 +239,16 @@ def train_rankers(
                 neighbours=neighbours,
                 progress=said,
             )
+            seconds[f"rank_{name}"] = time.perf_counter() - began
             if stacked:
                 logits[name] = rank_logits(main, kept, features)
         else:
             fitted = fit_ranker(section, learned, features, history=history, seed=seed, progress=said)
+            seconds[f"rank_{name}"] = time.perf_counter() - began
             target = folder / f"rank_{name}"
             target.mkdir(parents=True)
             width = config.sizes.candidates if section.keep else light
             fitted.write(target, replace(config.sizes, candidates=width))
-            seconds = time.perf_counter() - began
-            (target / SECONDS).write_text(json.dumps({"fit": round(seconds, 1)}) + "\n", encoding="utf-8")
             if stacked:
                 logits[name] = fitted.logits(kept)
     for group, light_group in (("blend", False), ("blend_light", True)):
@@ -244,7 +257,7 @@ def train_rankers(
             (folder / group).mkdir()
             _blend_of(members, logits, kept).write(folder / group)
     main.evidence = Evidence(Neighbours.of(interactions, config.rank.neighbours))
-    return main, curve
+    return main, curve, seconds
 
 
 def _blend_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from tritonrec_client.contract import RECOMMEND
 
-from python_backend.plan import Plan, Step
+from python_backend.plan import Plan
 from python_backend.release import Release
 from python_backend.stores import open_store
 from tools.config.build import BuildConfig
@@ -27,14 +26,12 @@ from tools.evaluation.evaluation import RANK
 from tools.evaluation.served import Tensors
 from tools.machine import machine
 from tools.progress import Steps
+from tools.releases.manifest import read_manifest
 from tools.serving.repository import write_served_repository
 from tools.serving.server import STAGED, TritonServer, ask_anonymously
 from tools.table.answers import agreements, ask_triton, bytes_of, latencies
 from tools.table.few_events import COUNTS, ask_visitors, few_events_of, section_of
 from tools.table.rows import ACCURACY, Answer, Ground, Link, answers_of, differences, row_of
-
-SECONDS = "seconds.json"
-"""How long a model's fit took, in its folder, as the build has written it."""
 
 MAIN = "main"
 """The ranker whose scores are compared within a list; those of the others are of each candidate by itself."""
@@ -124,7 +121,7 @@ def table_of(
     interactions, split = dataset.interactions, leave_one_out(dataset.interactions)
     vectors = np.load(release.artifacts / "item_vectors.npy")
     ground = Ground(split.test, split.train_and_validation.popularity(), vectors)
-    plan = Plan.of(release)
+    plan, seconds = Plan.of(release), read_manifest(release.path).get("training_seconds", {})
     answers = answers_of(plan, measured.tensors, links_of(plan))
     rows = []
     for answer in answers:
@@ -134,7 +131,7 @@ def table_of(
         rows.append(
             {
                 **row_of(answer, ground),
-                "training_seconds": seconds_of(release, step),
+                "training_seconds": seconds.get(step.model),
                 "latency_ms": measured.latencies.get(step.model),
                 "bytes": bytes_of(release, step),
                 "agreement": agreement and {**asdict(agreement), "holds": agreement.holds},
@@ -166,14 +163,6 @@ def links_of(plan: Plan) -> dict[str, Link]:
         for step in plan.steps
         if step.stage == "rank"
     }
-
-
-def seconds_of(release: Release, step: Step) -> float | None:
-    """How long the fit of `step` took, if the build wrote it down."""
-    path = step.release(release).artifacts / SECONDS
-    if step.folder == "." or not path.is_file():
-        return None
-    return float(json.loads(path.read_text(encoding="utf-8"))["fit"])
 
 
 def merged_of(

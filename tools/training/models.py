@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,11 +30,15 @@ Step = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Models:
-    """What training gave; `curves` holds a row per epoch for each model."""
+    """What training gave; `curves` holds a row per epoch for each model.
+
+    `seconds` is how long each took that serves among several, by the name of its model in Triton.
+    """
 
     retriever: Retriever
     ranker: Ranker
     curves: dict[str, Curve]
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def train_models(
