@@ -61,9 +61,9 @@ def test_every_training_is_told_for_every_kind_of_history(
     assert main(words) == 0
     found = json.loads((tmp_path / "out" / "robustness.json").read_text())
     trained = found["trained"]
-    assert list(trained) == [USUAL, "adversary 0.5", "smoothing 0.1", "history dropout 0.2", "together"]
+    assert list(trained) == [USUAL, "adversary 0.1", "smoothing 0.1", "history dropout 0.2", "together"]
     assert trained["together"]["robust"] == {
-        "adversarial_epsilon": 0.5,
+        "adversarial_epsilon": 0.1,
         "adversarial_weight": 1.0,
         "adversarial_from_epoch": 4,
         "label_smoothing": 0.1,
