@@ -85,7 +85,16 @@ def merged_examples(
     sizes: Sizes,
 ) -> RankingExamples:
     """What the merged `channels` would have given just before each of `events`."""
-    parts = []
+    nothing = np.zeros((0, sizes.candidates), dtype=np.int32)
+    parts = [
+        RankingExamples(
+            np.zeros(0, dtype=np.int64),
+            np.zeros((0, sizes.history), dtype=np.int32),
+            nothing,
+            nothing.astype(np.float32),
+            np.zeros(0, dtype=np.int64),
+        )
+    ]
     for found in channels.before(interactions, features, events, sizes):
         merged = merge(found.lists)
         candidates, scores = merged[CANDIDATE.name], merged[RETRIEVAL_SCORE.name]
