@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +12,33 @@ from tools.training.features import Features
 from tools.training.item_encoder import FeatureEmbedding, ItemEncoder
 
 
+class ItemVectors(Protocol):
+    """Gives item vectors; the encoder of ids and features is one."""
+
+    def __call__(self) -> Tensor:
+        """Those of the whole catalogue, float ``[I + 1, d]``; row 0 is padding, and zero."""
+        ...
+
+    def table(self, *items: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Vectors for a training step over `items`, and each of `items` as rows of them."""
+        ...
+
+
 class HistoryNetwork(nn.Module, abc.ABC):
     """Scores every item for a user: the best of query · item vector over the user's queries, plus a bias.
 
     Histories are right-aligned: the newest item is last, index 0 pads the front. A position whose item is
     padding knows the user's features alone; that is what an unknown user is served from.
 
-    `items` gives the vectors, `users` embeds user features.
+    `items` gives the item vectors, `users` embeds user features, `bias` is added to items' scores.
     """
 
-    def __init__(self, features: Features, width: int) -> None:
+    items: ItemVectors
+
+    def __init__(self, features: Features, width: int, items: ItemVectors | None = None) -> None:
+        """`items` are by default those of an encoder of ids and features."""
         super().__init__()
-        self.items = ItemEncoder.of(features, width)
+        self.items = ItemEncoder.of(features, width) if items is None else items
         encoder = features.user_encoder
         self.users = FeatureEmbedding(encoder.fields, features.users.shape[1], encoder.code_count, width)
         self.bias = nn.Parameter(torch.zeros(len(features.items)))

@@ -7,7 +7,6 @@ into the item's vector, so that serving is one dot product (Covington et al. 201
 from __future__ import annotations
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -36,21 +35,24 @@ def fit(
     return NetworkChannel(network, material.features)
 
 
-class ItemTower(ItemEncoder):
-    """g(i) ⊙ W of the head: two layers over the item's vector of id and features, which `finish` makes."""
+class ItemTower(nn.Module):
+    """g(i) ⊙ W of the head: two layers over the item's vector of id and features. Row 0 is padding."""
 
-    layers: nn.Sequential
-    head: nn.Parameter
-
-    def finish(self, width: int, hidden: int) -> Self:
-        """Add the layers, and the head that is even at first."""
+    def __init__(self, features: Features, width: int, hidden: int) -> None:
+        super().__init__()
+        self.encoder = ItemEncoder.of(features, width)
         self.layers = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.head = nn.Parameter(torch.ones(width))
-        return self
 
-    def forward(self, items: Tensor | None = None) -> Tensor:
-        vectors = super().forward(items)
-        real = torch.arange(len(self.codes)) > 0 if items is None else items > 0
+    def forward(self) -> Tensor:
+        return self._tower(self.encoder())
+
+    def table(self, *items: Tensor) -> tuple[Tensor, list[Tensor]]:
+        vectors, rows = self.encoder.table(*items)
+        return self._tower(vectors), rows
+
+    def _tower(self, vectors: Tensor) -> Tensor:
+        real = torch.arange(len(vectors)) > 0
         return (vectors + self.layers(vectors)) * self.head * real.unsqueeze(-1)
 
 
@@ -58,10 +60,10 @@ class TwoTowers(OneQuery):
     """f over the user's features and averages of the history, each with weights of its own by recency."""
 
     def __init__(self, config: TwoTowersChannel, features: Features, history: int) -> None:
-        super().__init__(features, config.width)
-        self.items = ItemTower.of(features, config.width).finish(config.width, config.hidden)
-        # As if nobody met anything, but for the average item.
-        self.bias = nn.Parameter(torch.tensor(-math.log(len(features.items))))
+        super().__init__(features, config.width, ItemTower(features, config.width, config.hidden))
+        self.n_items = len(features.items) - 1
+        # At the start every item is as likely as any other.
+        self.bias = nn.Parameter(torch.tensor(-math.log(self.n_items)))
         # Logarithms of weights, newest first: at the start from an even average to the newest alone.
         fading = torch.linspace(0, 1, config.summaries).square() * 3
         self.recency = nn.Parameter(-fading[:, None] * torch.arange(history))
@@ -74,7 +76,7 @@ class TwoTowers(OneQuery):
         )
 
     def biases(self) -> Tensor:
-        return self.bias.expand(len(self.items.codes))
+        return self.bias.expand(self.n_items + 1)
 
     def forward(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
         return self._tower(user_features, history, history_vectors, history.shape[1])
