@@ -18,6 +18,8 @@ from tools.channels.merged import ChannelLists
 EXAMPLES = 3000
 """Moments that the weights are fitted on: there are three for each channel."""
 STEPS = 60
+LEAST = 1e-3
+"""The least that reciprocal ranks are multiplied by: below 0 their order would be turned round."""
 PENALTY = 1e-3
 """Times the squares of the weights: of two channels that say the same, each gets a half."""
 
@@ -66,7 +68,7 @@ def fit_merge(start: Merge, found: Sequence[ChannelLists], *, learned: bool) -> 
             each,
             weights=Weights(found=row[0], closeness=row[1], above=row[2])
             if learned
-            else Weights(reciprocal=each.weights.reciprocal * float(row[0])),
+            else Weights(reciprocal=each.weights.reciprocal * (start.constant + 1) * max(row[0], LEAST)),
         )
         for each, row in zip(
             start.voices, np.broadcast_to(fitted, (len(names), fitted.shape[1])), strict=True
@@ -88,7 +90,9 @@ def _signs(
         if learned:
             parts.append(np.stack([np.ones_like(rank), np.log1p(rank), above_lowest(found, score)], axis=-1))
         else:
-            parts.append((voice.weights.reciprocal / (start.constant + rank + 1))[..., None])
+            # In units of the first place, so that the number is about 1 and not hundreds.
+            share = (start.constant + 1) / (start.constant + rank + 1)
+            parts.append((voice.weights.reciprocal * share)[..., None])
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
