@@ -23,7 +23,7 @@ MODELS = ["gru", "lstm", "mind", "two_towers"]
 EXPORTED = [  # every export takes seconds
     pytest.param("gru"),
     pytest.param("lstm", marks=pytest.mark.slow),
-    pytest.param("mind"),
+    pytest.param("mind", marks=pytest.mark.slow),
     pytest.param("two_towers", marks=pytest.mark.slow),
 ]
 
