@@ -90,12 +90,13 @@ def _build(config: BuildConfig, *, force: bool, learn: bool, receipt: Mapping[st
     from tools.data.gather import gather
     from tools.releases.build import build_release, find_built, fingerprint_of
     from tools.releases.refresh import active_release, contents
+    from tools.releases.slots import more_steps
 
     console = Console(highlight=False)
     fingerprint = fingerprint_of(config)
     # With the log's events, what is built from is only known when they have been read.
     built = None if force or learn else find_built(config, fingerprint)
-    steps = Steps(STEPS if built is None else 2, console)
+    steps = Steps(STEPS + more_steps(config) if built is None else 2, console)
     if built is not None:
         console.print(f"reusing release {built.name}: same configuration, data, code and libraries")
         if _is_filled(config, built):

@@ -62,7 +62,7 @@ def fit_merge(start: Merge, found: Sequence[ChannelLists], *, learned: bool) -> 
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    fitted = weights.detach().numpy().round(5).astype(float)
+    fitted = weights.detach().numpy().astype(float).round(5)
     voices = [
         replace(
             each,

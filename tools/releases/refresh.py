@@ -15,6 +15,7 @@ from tools.progress import Steps
 from tools.releases.build import build_release, find_built, fingerprint_of
 from tools.releases.folder import NoReleaseError, find_release, find_releases
 from tools.releases.manifest import combined_hash, read_manifest
+from tools.releases.slots import more_steps
 from tools.serving.served import ServedRepository
 from tools.training.checkpoint import Checkpoint
 
@@ -46,7 +47,7 @@ def refresh(config: BuildConfig, console: Console, active: Release | None = None
     """
     release = active or basis(config)
     checkpoint = Checkpoint.of(release)
-    steps = Steps(STEPS, console)
+    steps = Steps(STEPS + more_steps(config, refresh=True), console)
     with steps.step("reading the data and what was logged since") as update:
         gathered = gather(
             config,

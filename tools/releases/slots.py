@@ -48,6 +48,13 @@ HELD_OUT = 0.1
 """The share of users who are kept from the rankers, to fit their blend on."""
 
 
+def more_steps(config: BuildConfig, *, refresh: bool = False) -> int:
+    """How many steps a build, or a refresh, has more because of the channels and rankers of `config`."""
+    if refresh:
+        return 1 if config.channels else 0
+    return (2 if config.channels else 0) + (1 if config.channels or config.rankers else 0)
+
+
 def material_of(
     config: BuildConfig, dataset: Dataset, interactions: Interactions, features: Features
 ) -> Material:
