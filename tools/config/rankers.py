@@ -31,12 +31,16 @@ class PointwiseRanker(RankerSection, TrainingConfig):
     learning_rate: float = Field(1e-3, gt=0, le=1)
     negatives: int = Field(96, ge=1, description="candidates of an example that a step compares")
     width: int = Field(32, ge=4, le=1024, description="the width of item and user vectors")
+    shrinkage: float = Field(
+        0.5, gt=0, le=1, description="how much of its correction to the retrieval score it uses once trained"
+    )
 
 
 class LogisticRanker(PointwiseRanker):
     """Logistic regression over the retrieval score, ids, feature codes and crosses of them."""
 
     model: Literal["logistic"]
+    learning_rate: float = Field(1e-2, gt=0, le=1)
 
 
 class DeepRanker(PointwiseRanker):

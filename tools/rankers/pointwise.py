@@ -64,6 +64,7 @@ class PointwiseModel(nn.Module, abc.ABC):
         self.items = ItemEncoder.of(features, item_width or config.width, std=0.05)
         self.users = FeatureEmbedding(users.fields, features.users.shape[1], users.code_count, config.width)
         self.dropout = nn.Dropout(config.dropout)
+        self.shrinkage = config.shrinkage
         self.score = nn.Linear(NUMBERS, 1)
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
@@ -117,7 +118,10 @@ class PointwiseModel(nn.Module, abc.ABC):
             history_items=history,
             candidate_items=candidate,
         )
-        return self.score(numbers).squeeze(-1) + self.correction(view)
+        correction = self.correction(view)
+        # Learned beside a weaker retriever, and from few events: the whole correction would go too far.
+        correction = correction if self.training else self.shrinkage * correction
+        return self.score(numbers).squeeze(-1) + correction
 
 
 class PointwiseGraph(nn.Module):

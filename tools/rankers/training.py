@@ -26,6 +26,7 @@ from tools.rankers.pointwise import PointwiseGraph, PointwiseModel
 from tools.rankers.recurrent import Lstm
 from tools.rankers.sampling import draw_places
 from tools.training.candidates import PADDING_SCORE, RankingExamples
+from tools.training.cold_start import warm_up_items
 from tools.training.export import export_graph
 from tools.training.features import Features
 from tools.training.optimisation import Optimisation
@@ -60,6 +61,10 @@ class FittedRanker:
         Raises GraphMismatch where the graph does not answer like the model.
         """
         export_graph(PointwiseGraph(self.model), "rank", self.features, sizes, folder / "rank.onnx")
+
+    def warm_up(self, cold: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
+        """Give the items in `cold` vectors that suit their features; see `warm_up_items`."""
+        warm_up_items(self.model, cold, popularity)
 
     def logits(self, examples: RankingExamples) -> NDArray[np.float32]:
         """What the ranker says of all `examples`, float32 ``[n, K]``, PADDING_SCORE for padding."""

@@ -12,19 +12,28 @@ meets.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tools.training.ranker import Ranker
+from tools.training.item_encoder import ItemEncoder
 from tools.training.retriever import Retriever
 
 RIDGE = 10.0
 """In events: an item's weight in the regression is how often it was met; this much pulls to the mean."""
 
 
+class HasItems(Protocol):
+    """A model with vectors of items."""
+
+    @property
+    def items(self) -> ItemEncoder: ...
+
+
 @torch.no_grad()
-def warm_up_items(model: Retriever | Ranker, cold: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
+def warm_up_items(model: HasItems, cold: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
     """Give the items in `cold`, bool ``[I + 1]``, the id embedding and bias that their features suggest.
 
     `popularity` int64 ``[I + 1]`` are the items' events; those that have some and are not cold are learned
