@@ -66,6 +66,16 @@ class Page:
         """The last places of the rows that are `explored` [B] are drawn."""
         self._exploration, self._explored = exploration, explored
 
+    def put(self, items: npt.NDArray[np.int32]) -> None:
+        """Count each row's item [B], an index, as one that stands on the page, whoever put it there."""
+        same = self.items == items[:, None]
+        pinned = same[:, self.n_candidates :].any(axis=1)
+        self.value[same] = -np.inf
+        np.add.at(self._counts, (self.rows[~pinned, None], self._catalogue.codes[items[~pinned]]), 1)
+        if self._vectors is not None:
+            picked = self._catalogue.vectors[items]
+            np.maximum(self._nearest, (self._vectors @ picked[:, :, None])[:, :, 0], out=self._nearest)
+
     def chances(self, place: int, items: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """How likely each row's item [B] is to be chosen for `place`, the next one, float64 [B]."""
         value = self._worth()

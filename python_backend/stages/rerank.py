@@ -88,13 +88,25 @@ class Rerank(Stage):
             self._rules = AppliedRules.of(self._rules_file.rules, self._catalogue, self._results)
         return self._fill(inputs, self._results).finish(inputs)
 
-    def chances(self, inputs: Arrays, place: int, items: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        """How likely each row's item is to be shown at `place` (from 0), below one draw of all above it.
+    def chances(
+        self,
+        inputs: Arrays,
+        place: int,
+        items: npt.NDArray[np.int32],
+        above: npt.NDArray[np.int32] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """How likely each row's item is to be shown at `place` (from 0), given what stands above it.
 
-        `items` are indices ``[B]``; the result is float64 ``[B]``. Where places above are drawn, too, the
-        mean over many calls is the probability whatever stands there.
+        `items` are indices ``[B]``; the result is float64 ``[B]``. `above` are the items of the places above,
+        ``[B, place]``, candidates or not; 0 is one that this release does not have. Without them it is what
+        the stage puts there now, drawn where it draws.
         """
-        return self._fill(inputs, place).chances(place, items)
+        if above is None:
+            return self._fill(inputs, place).chances(place, items)
+        page = self._fill(inputs, 0)
+        for each in above.T:
+            page.put(each)
+        return page.chances(place, items)
 
     def _fill(self, inputs: Arrays, places: int) -> Page:
         """The first `places` places of every row's page."""
