@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 from tritonrec_client import Client, Item, Request, format_page, read_items
-from tritonrec_client.contract import PIPELINE, RECOMMEND, STAGES
+from tritonrec_client.contract import PIPELINE, RECOMMEND
 
 from python_backend.metrics import EVERY
 from tools.releases.folder import NoReleaseError, find_release
 from tools.releases.manifest import read_manifest
-from tools.serving.metrics import StageTime, spent
+from tools.serving.metrics import StageTime, spent, steps_among
 from tools.serving.repository import write_served_repository
 from tools.serving.server import Statistics, TritonServer
 from tools.serving.wheel import ServerUnavailableError
@@ -118,11 +118,7 @@ def share_lines(pipeline: Statistics, times: Mapping[str, StageTime], client_ms:
     queue, compute = (
         milliseconds / max(pipeline.requests, 1) for milliseconds in (pipeline.queue_ms, pipeline.compute_ms)
     )
-    stages = {
-        stage.name: 1000 * times[stage.name].seconds / times[stage.name].batches
-        for stage in STAGES
-        if stage.name in times
-    }
+    stages = {step: 1000 * times[step].seconds / times[step].batches for step in steps_among(times)}
     lines = [_share_line(stage, milliseconds, client_ms) for stage, milliseconds in stages.items()]
     around = max(compute - sum(stages.values()), 0.0)
     lines.append(_share_line("Triton, around", around, client_ms, "tensors to the stages' process and back"))

@@ -14,9 +14,7 @@ from tools.training.candidates import RankingExamples, Retrieval
 from tools.training.features import Features
 
 
-def past_requests(
-    retrieval: Retrieval, interactions: Interactions, count: int, seed: int
-) -> RankingExamples:
+def past_requests(retrieval: Retrieval, interactions: Interactions, count: int, seed: int) -> RankingExamples:
     """`count` moments of `interactions`, drawn at random, with what `retrieval` would have returned then.
 
     All there are where there are fewer. Give only events that training may know.

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
-from tritonrec_client.contract import PIPELINE, RECOMMEND, RECORD_EVENT, STAGES
+from tritonrec_client.contract import PIPELINE, RECOMMEND, RECORD_EVENT
 
-from tools.serving.metrics import StageTime, read_stage_times, spent
+from tools.serving.metrics import StageTime, read_stage_times, spent, steps_among
 from tools.serving.server import Statistics
 
 FULL = 0.95
@@ -179,17 +179,16 @@ def use(stage: str, instances: int, seconds: float, earlier: Look, later: Look) 
 def inner_uses(pipeline: Use, seconds: float, times: Mapping[str, StageTime]) -> dict[str, Use]:
     """How the stages inside the model of all stages were used; they share its instances and its queue."""
     return {
-        stage.name: Use(
-            stage=stage.name,
+        step: Use(
+            stage=step,
             instances=pipeline.instances,
             requests_per_second=pipeline.requests_per_second,
             batch=pipeline.batch,
             queue_ms=0.0,
-            compute_ms=1000 * times[stage.name].seconds / times[stage.name].batches,
-            utilisation=times[stage.name].seconds / (seconds * pipeline.instances),
+            compute_ms=1000 * times[step].seconds / times[step].batches,
+            utilisation=times[step].seconds / (seconds * pipeline.instances),
         )
-        for stage in STAGES
-        if stage.name in times
+        for step in steps_among(times)
     }
 
 
@@ -200,7 +199,7 @@ def bottleneck(uses: dict[str, Use], cpu: float | None = None) -> Bottleneck | N
     named. Stages share the machine: when its CPU is full (`cpu`, a share), each is slow because of all, and
     the reason says so.
     """
-    inner = [uses[stage.name] for stage in STAGES if stage.name in uses and PIPELINE.name in uses]
+    inner = [uses[step] for step in steps_among(uses)] if PIPELINE.name in uses else []
     busy = [use for use in uses.values() if use.requests_per_second > 0 and use not in inner]
     if not busy:
         return None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
-from tritonrec_client.contract import STAGE_SECONDS
+from tritonrec_client.contract import RETRIEVE_AND_RANK, STAGE_SECONDS
 
 TIMEOUT = 5.0
+
+_STEPS = ("feature_lookup", "retrieve", "merge", "rank", "cut", "blend", "rerank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ def stage_times(exposition: str) -> dict[str, StageTime]:
                 stage = sample.labels["stage"]
                 found[stage] = found.get(stage, StageTime()) + time
     return found
+
+
+def steps_among(models: Iterable[str]) -> list[str]:
+    """Those of `models` that are steps on the way to a page, in about its order; channels by their names."""
+    order = {}
+    for name in models:
+        stage = name if name in _STEPS else name.partition("_")[0]
+        if stage in _STEPS and name != RETRIEVE_AND_RANK.name:
+            order[name] = (_STEPS.index(stage), name)
+    return sorted(order, key=lambda name: order[name])
 
 
 def spent(before: Mapping[str, StageTime], after: Mapping[str, StageTime]) -> dict[str, StageTime]:
