@@ -21,6 +21,7 @@ from tools.data.problems import DataProblems
 from tools.data.split import leave_one_out
 from tools.progress import Steps
 from tools.releases.build import build_release, find_built, fingerprint_of
+from tools.releases.slots import more_steps
 from tools.serving.wheel import ServerUnavailableError
 from tools.table.measuring import OtherQuestions, measure, table_of
 from tools.table.page import render_page
@@ -85,7 +86,7 @@ def _built(config: BuildConfig, dataset: Dataset, console: Console) -> Path:
     fingerprint = fingerprint_of(config)
     found = find_built(config, fingerprint)
     return found or build_release(
-        config, Gathered.from_files(dataset), fingerprint, Steps(STEPS - 2, console)
+        config, Gathered.from_files(dataset), fingerprint, Steps(STEPS - 2 + more_steps(config), console)
     )
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import Build
+from tiny import Build, write_shop
 
 from tools.model_table import BAD_INPUT, OK, main
 
@@ -37,3 +37,31 @@ def test_a_release_that_is_not_there_is_told_in_a_line(
     missing = tmp_path / "none"
     assert main(["--config", str(tiny_build.toml), "--release", str(missing)]) == BAD_INPUT
     assert str(missing) in capsys.readouterr().err
+
+
+CHANNELS = ("transformer", "gru", "item_knn", "user_knn", "popularity")
+RANKERS = ("main", "logistic", "neumf")
+
+
+@pytest.mark.slow
+def test_every_channel_and_ranker_is_built_served_and_in_the_table(tmp_path: Path) -> None:
+    build = write_shop(tmp_path)
+    sections = [f'[[channels]]\nmodel = "{model}"\nquota = 60' for model in CHANNELS]
+    sections += [f'[[rankers]]\nmodel = "{model}"' for model in RANKERS]
+    text = "\n\n".join([build.toml.read_text(encoding="utf-8"), *sections])
+    build.toml.write_text(text.replace('"gru"', '"gru"\nepochs = 2'), encoding="utf-8")
+    assert main(["--config", str(build.toml), "--out", str(tmp_path / "table"), "--repeats", "1"]) == OK
+    table = json.loads((tmp_path / "table" / "table.json").read_text(encoding="utf-8"))
+    assert [(row["name"], row["kind"]) for row in table["rows"]] == [
+        *((name, "channel") for name in CHANNELS),
+        ("merge", "merge"),
+        *((name, "ranker") for name in RANKERS),
+        ("blend", "blend"),
+    ]
+    for row in table["rows"]:
+        assert row["agreement"]["holds"]
+        assert (row["training_seconds"] is None) == (row["kind"] in ("merge", "blend"))
+        assert (row["clicks"] is None) == (row["kind"] != "ranker")
+    assert set(table["merged"]["recall"]) == set(CHANNELS)
+    assert table["merged"]["ranked"]["difference"]["low"] <= table["merged"]["ranked"]["difference"]["high"]
+    assert [bucket["events"] for bucket in table["few_events"]["buckets"]] == [0, 1, 2, 4]

@@ -68,22 +68,22 @@ def few_events_of(
 
     `tensors` are what `ask_visitors` gave by the number of events, `targets` int32 ``[n]`` what came next.
     """
-    buckets = []
+    buckets, places = [], PLACES
     for count, found in tensors.items():
         answers = answers_of(plan, found, links)
+        places = min(places, *(answer.lists.shape[1] for answer in answers))
         popular = next((answer for answer in answers if answer.name == POPULARITY), None)
         buckets.append(
             {
                 "events": count,
                 "users": int(np.count_nonzero(targets)),
-                "models": [_recall(answer, popular, targets) for answer in answers],
+                "models": [_recall(answer, popular, targets, places) for answer in answers],
             }
         )
-    return {"places": PLACES, "buckets": buckets}
+    return {"places": places, "buckets": buckets}
 
 
-def _recall(answer: Answer, popular: Answer | None, targets: Items) -> dict[str, Any]:
-    places = min(PLACES, answer.lists.shape[1])
+def _recall(answer: Answer, popular: Answer | None, targets: Items, places: int) -> dict[str, Any]:
     own = metrics.recall(metrics.ranks(answer.lists, targets), places)
     row: dict[str, Any] = {"name": answer.name, "kind": answer.kind, "recall": float(own.mean())}
     if popular is not None and answer is not popular:
