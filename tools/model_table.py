@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -38,6 +39,7 @@ it training; of releases that are there already, three minutes.
 EXAMPLES = """\
 examples:
   python tools/model_table.py
+  python tools/model_table.py --validation                            # to choose models by
   python tools/model_table.py --config mine.toml --out build/mine
   python tools/model_table.py --release build/releases/0123456789ab   # of a release that is there
 
@@ -55,17 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config)
         fetch_missing(config.data.events.path, console.print)
         dataset = load_dataset(config)
-        path = options.release or _built(config, dataset, console)
+        judged_by = "validation" if options.validation else "test"
+        if options.validation:
+            # Of its own, so that nobody serves a release that knows less than there is to know.
+            config = config.model_copy(update={"output": config.output / "validation"})
+            dataset = replace(dataset, interactions=dataset.interactions.without_last(1))
+        path = options.release or _built(config, dataset, judged_by, console)
         single = options.single
         if single is None and not options.release and (config.channels or config.rankers):
             plain = config.model_copy(update={"channels": (), "rankers": ()})
-            single = _built(plain, dataset, console)
+            single = _built(plain, dataset, judged_by, console)
         release = Release.open(path.resolve())
         histories = leave_one_out(dataset.interactions).train_and_validation
         measured = measure(
             release, dataset, histories, config.output.resolve(), Steps(4, console), repeats=options.repeats
         )
-        table = table_of(release, config, dataset, measured, single=single)
+        table = table_of(release, config, dataset, measured, judged_by=judged_by, single=single)
     except (ConfigError, DataProblems, FetchError, OtherQuestions, FileNotFoundError) as error:
         print(f"model_table.py: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -81,13 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _built(config: BuildConfig, dataset: Dataset, console: Console) -> Path:
-    """The release that `config` builds, or that was built from it before."""
-    fingerprint = fingerprint_of(config)
+def _built(config: BuildConfig, dataset: Dataset, judged_by: str, console: Console) -> Path:
+    """The release of `dataset` that `config` builds, or that was built from it before."""
+    fingerprint = fingerprint_of(config, *([judged_by] if judged_by == "validation" else []))
     found = find_built(config, fingerprint)
-    return found or build_release(
-        config, Gathered.from_files(dataset), fingerprint, Steps(STEPS - 2 + more_steps(config), console)
-    )
+    steps = Steps(STEPS - 2 + more_steps(config), console)
+    return found or build_release(config, Gathered.from_files(dataset), fingerprint, steps)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -107,7 +107,7 @@ def section_of(few: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": "Visitors with fewer than 5 events",
         "caption": f"Recall@{few['places']} for anonymous visitors whose session is the last few items of the"
-        " test users; nothing else is known of them. In brackets the paired 95 % interval of what a model has"
+        " users; nothing else is known of them. In brackets the paired 95 % interval of what a model has"
         " over popularity.",
         "headings": ["Model", *(_heading(bucket["events"]) for bucket in buckets)],
         "lines": lines,

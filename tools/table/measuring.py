@@ -111,11 +111,13 @@ def table_of(
     dataset: Dataset,
     measured: Measured,
     *,
+    judged_by: str = "test",
     single: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that the page states, JSON-ready.
 
-    `single` is a release of the same data whose main ranker orders what the transformer alone finds. Raises
+    `judged_by` says what each user's last event in `dataset` is: the test or validation. `single`
+    is a release of the same data whose main ranker orders what the transformer alone finds. Raises
     OtherQuestions where it was asked something else.
     """
     interactions, split = dataset.interactions, leave_one_out(dataset.interactions)
@@ -144,6 +146,7 @@ def table_of(
         "release": release.name,
         "name": config.name,
         "seed": config.seed,
+        "judged_by": judged_by,
         "machine": machine(),
         "users": interactions.n_users,
         "test_users": int(np.count_nonzero(split.test)),

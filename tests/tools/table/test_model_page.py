@@ -63,6 +63,7 @@ def made_up_table(*, served: bool = True) -> dict[str, Any]:
         "release": "0123456789ab",
         "name": "made-up",
         "seed": 1,
+        "judged_by": "validation",
         "machine": "1 × processor",
         "users": USERS,
         "test_users": USERS,
@@ -126,6 +127,11 @@ def test_the_best_of_a_column_is_bold(table: dict[str, Any], page: str) -> None:
 
 def test_what_merging_gains_is_said_with_its_interval(page: str) -> None:
     assert "+0.0100 (−0.0020 to +0.0220, paired)" in page
+
+
+def test_the_page_says_by_what_models_are_judged(page: str) -> None:
+    assert "have a validation item" in page
+    assert "test item" not in page
 
 
 def test_text_of_sections_cannot_break_the_page(page: str) -> None:
