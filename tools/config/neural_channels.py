@@ -35,7 +35,9 @@ class InterestsChannel(NeuralSection):
     """Several interests by dynamic routing (MIND, Li et al. 2019)."""
 
     model: Literal["mind"]
-    epochs: int = Field(10, ge=1, le=1000)
+    epochs: int = Field(8, ge=1, le=1000)
+    batch: int = Field(32, ge=1, description="rows of a training batch")
+    learning_rate: float = Field(4e-3, gt=0, le=1)
     # Every item has a score for each interest, which a whole catalogue is too long for.
     full_softmax_items: int = Field(1000, ge=1, description="the loss goes over all items up to so many")
     negatives: int = Field(256, ge=2, description="otherwise: items that a batch is told from")
