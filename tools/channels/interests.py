@@ -1,4 +1,10 @@
-"""Several interests of a user, by dynamic routing: MIND (Li et al. 2019, https://arxiv.org/abs/1904.08030)."""
+"""Several interests of a user, by dynamic routing: MIND (Li et al. 2019, https://arxiv.org/abs/1904.08030).
+
+Three things differ from the paper. Label-aware attention makes the score of every item that a loss compares,
+not of the next one alone: otherwise nothing keeps an interest from favouring items that it is not chosen for.
+It is a softmax of the scores times a constant, where the paper takes their power. And items count for more or
+less by their age, for which each interest has weights of its own.
+"""
 
 from __future__ import annotations
 
