@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -66,4 +68,22 @@ def test_without_a_connection_one_line_says_what_to_do(tmp_path, monkeypatch, ca
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: pip could not download recbole==1.2.1 (")
-    assert "pass it with --wheel" in error
+    assert "pass it with --archive" in error
+
+
+def test_a_source_distribution_is_read_too_and_files_of_one_name_keep_their_folders(tmp_path):
+    path = tmp_path / "data-1.0.tar.gz"
+    files = {"data-1.0/logs/old/a.csv": b"alpha", "data-1.0/logs/new/a.csv": b"beta"}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    wanted = Source("data==1.0", "set", hashes, "free", parts=2, is_wheel=False)
+    assert fetch.fetch(wanted, tmp_path, path)
+    assert (tmp_path / "set" / "old" / "a.csv").read_bytes() == b"alpha"
+    assert (tmp_path / "set" / "new" / "a.csv").read_bytes() == b"beta"
+    assert not fetch.fetch(wanted, tmp_path, path)
+    with pytest.raises(FetchError, match="does not hold the expected files"):
+        fetch.fetch(Source("data==1.0", "other", {"data-1.0/none": "0"}, "free"), tmp_path, path)
