@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
@@ -43,7 +42,7 @@ POOL, REPEATS = 20, 50
 
 EXAMPLES = """\
 examples:
-  python tools/bench_exploration.py                      # about two minutes on one core
+  python tools/bench_exploration.py                      # about half a minute on one core
   python tools/bench_exploration.py --runs 1000 --json
   python tools/bench_exploration.py --data build/data    # where the Open Bandit Dataset is, or goes
 
@@ -109,8 +108,7 @@ def measure_coverage(method: str, runs: int, pages: int) -> dict[str, float]:
 def replay(folder: Path, campaign: str) -> dict[str, Any]:
     """Either policy's click rate from the other one's log, and what each earned itself."""
     random, thompson = (_log(folder / name / campaign / f"{campaign}.csv") for name in ("random", "bts"))
-    prior = yaml.safe_load((folder / "policy" / "conf" / "prior_bts.yaml").read_text("utf-8"))[campaign]
-    alpha, beta = np.array(prior["alpha"]), np.array(prior["beta"])
+    alpha, beta = _prior(folder / "policy" / "conf" / "prior_bts.yaml", campaign)
     policy = policy_of(alpha, beta)
     ours = chances_of_highest(alpha[None], beta[None], np.ones((1, len(alpha)), bool))[0]
     wanted = policy[random["place"], random["item"]]
@@ -147,6 +145,22 @@ def milliseconds_per_place(rows: int) -> float:
     return float(np.median(seconds)) * 1000
 
 
+def _prior(path: Path, campaign: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The `campaign`'s alphas and betas: the file is a tree of names, three deep, with numbers for leaves."""
+    found: dict[str, list[float]] = {"alpha": [], "beta": []}
+    section = key = ""
+    for line in path.read_text("utf-8").splitlines():
+        word = line.strip()
+        if word.startswith("- "):
+            if section == campaign:
+                found[key].append(float(word.removeprefix("- ")))
+        elif line.startswith(" "):
+            key = word.rstrip(":")
+        elif word:
+            section = word.rstrip(":")
+    return np.array(found["alpha"]), np.array(found["beta"])
+
+
 def _log(path: Path) -> dict[str, NDArray[Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = [
@@ -177,7 +191,7 @@ def _show(
             *(f"{found['mean_of_ips']:.4f}", f"{found['logged']:.4f}"),
             *(f"{found['covered_by_ips']:.1%}", f"{found['covered_by_snips']:.1%}"),
         )
-    wide = Console(width=max(console.width, 150), highlight=False)
+    wide = Console(width=max(console.width, 170), highlight=False)
     wide.print(table)
     table = Table(box=box.SIMPLE_HEAD, title="Open Bandit Dataset: clicks per view, with 95 % intervals")
     for name in (
@@ -191,16 +205,16 @@ def _show(
         "effective",
     ):
         table.add_column(name, justify="left" if name in ("campaign", "policy") else "right", no_wrap=True)
-    for campaign, found in bandit.items():
+    for campaign, replayed in bandit.items():
         for policy in ("thompson", "random"):
-            report: OffPolicyReport = found[policy]
+            report: OffPolicyReport = replayed[policy]
             table.add_row(
-                *(campaign, policy, _rate(found[f"{policy}_itself"]), _rate(report.ips)),
+                *(campaign, policy, _rate(replayed[f"{policy}_itself"]), _rate(report.ips)),
                 *(_rate(report.ips_bootstrap), _rate(report.snips)),
                 *(f"{report.mean_weight.mean:.2f}", f"{report.effective_draws:,.0f} of {report.draws:,}"),
             )
     wide.print(table)
-    errors = ", ".join(f"{found['largest_error_of_the_integral']:.4f}" for found in bandit.values())
+    errors = ", ".join(f"{each['largest_error_of_the_integral']:.4f}" for each in bandit.values())
     console.print(f"largest error of the integral against {SIMULATIONS:,} draws: {errors}")
     console.print(
         "Thompson sampling, a pool of 20: "

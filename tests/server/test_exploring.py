@@ -45,7 +45,7 @@ class Exploring:
         return Release.open(self.folder / "releases" / self.build.release.name)
 
 
-@pytest.fixture(scope="module", params=["epsilon", "thompson"])
+@pytest.fixture(scope="module", params=["epsilon", pytest.param("thompson", marks=pytest.mark.slow)])
 def exploring(
     request: pytest.FixtureRequest, tiny_build: Build, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Exploring]:

@@ -32,8 +32,10 @@ def test_either_policy_is_estimated_from_the_other_one_s_log(tmp_path: Path) -> 
         (tmp_path / policy / "men").mkdir(parents=True)
         (tmp_path / policy / "men" / "men.csv").write_text(header + "".join(rows))
     (tmp_path / "policy" / "conf").mkdir(parents=True)
-    prior = "men:\n  alpha: [1.0, 9.0, 1.0, 1.0]\n  beta: [9.0, 1.0, 9.0, 9.0]\n"
-    (tmp_path / "policy" / "conf" / "prior_bts.yaml").write_text(prior)
+    lines = ["all:", "  alpha:", "    - 5.0", "  beta:", "    - 5.0", "men:"]
+    for name, values in (("alpha", (1.0, 9.0, 1.0, 1.0)), ("beta", (9.0, 1.0, 9.0, 9.0))):
+        lines += [f"  {name}:", *(f"    - {value}" for value in values)]
+    (tmp_path / "policy" / "conf" / "prior_bts.yaml").write_text("\n".join(lines))
     found = replay(tmp_path, "men")
     # Item 1 is what everybody clicks, and is nearly always first and on the page.
     assert found["thompson"].ips.mean == pytest.approx(1 / 3, abs=0.02)

@@ -117,7 +117,7 @@ def _bucket(
     if not inside.any():
         return Bucket(name, 0)
     ours, theirs = (ranks(lists[inside], targets[inside]) for lists in (ranked, popular))
-    recalls, gains = [recall(ours, k), recall(theirs, k)], [ndcg(ours, 10), ndcg(theirs, 10)]
+    recalls, gains = (recall(ours, k), recall(theirs, k)), (ndcg(ours, 10), ndcg(theirs, 10))
     return Bucket(
         name,
         int(inside.sum()),
