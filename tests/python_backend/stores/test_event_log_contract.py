@@ -152,9 +152,9 @@ def test_a_batch_is_written_whole_or_not_at_all(
     with monkeypatch.context() as patched:
         patched.setattr(f"{type(log).__module__}.encode", fail)
         with pytest.raises(ValueError, match="cannot be written"):
-            log.record([event(user_id=1, event_id=77), event(user_id=2, event_id=78)])
+            log.record([event(user_id=1, event_id=2**64), event(user_id=2, event_id=2**65)])
     assert (log.read(), store.get_many([1, 2])) == (before, records)
-    assert log.record([event(user_id=1, event_id=77), event(user_id=2, event_id=78)]) == [RECORDED] * 2
+    assert log.record([event(user_id=1, event_id=2**64), event(user_id=2, event_id=2**65)]) == [RECORDED] * 2
 
 
 def test_the_log_is_read_from_any_position_in_portions(log: EventLog) -> None:
