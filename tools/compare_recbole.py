@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 neural = neural or ours.neural(update)
                 mine = {training.ours: neural[training.ours]}
                 if training.ours == NEUMF:
-                    mine[NEUMF_ALONE] = neural[NEUMF_ALONE]
+                    mine[NEUMF_ALONE] = ours.neumf_alone(update)
             else:
                 mine = {training.ours: ours.lists(training.ours, update)}
         for name, ranked in mine.items():

@@ -8,6 +8,7 @@ import pytest
 from tools.compare_recbole import compared, events_hash, lists_of, main, table, verdict
 from tools.data.interactions import Interactions
 from tools.data.split import leave_one_out
+from tools.recbole.ours import all_items
 from tools.recbole.trainings import TRAININGS, read_scores, write_events
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,16 @@ def test_the_table_names_both_models_once_and_all_figures() -> None:
     lines = table({"rows": [row]})
     assert lines[2].startswith("| EASE | ease | NDCG@10 | 1.0000 | 1.0000 | +0.0000 (+0.0000 … +0.0000)")
     assert [line.split(" | ")[2] for line in lines[2:]] == ["NDCG@10", "HR@10", "Recall@100", "Recall@500"]
+
+
+def test_a_ranker_that_is_told_nothing_sees_every_unmet_item_once_and_no_score() -> None:
+    events = interactions([3, 1, 2], [9, 8, 7, 1])
+    examples = all_items(events, np.array([2, 6]), history=2, seed=0)
+    found = [sorted(item for item in row if item) for row in examples.candidates.tolist()]
+    assert found == [[2, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6]]
+    assert np.take_along_axis(examples.candidates, examples.targets[:, None], 1).ravel().tolist() == [2, 1]
+    assert examples.histories.tolist() == [[3, 1], [8, 7]]
+    assert not examples.scores.any()
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,33 @@ from tools.config.build import BuildConfig
 from tools.config.channels import ChannelConfig
 from tools.config.rankers import PointwiseRanker, RankerConfig
 from tools.data.dataset import Dataset
+from tools.data.interactions import Interactions
 from tools.data.split import leave_one_out
 from tools.evaluation.in_process import ask, inputs_of, reordered
 from tools.evaluation.metrics import Items
 from tools.rankers.training import fit_ranker
-from tools.training.candidates import RankingExamples, out_of_fold_examples, retrieved_examples
+from tools.training.candidates import (
+    RankingExamples,
+    concatenate,
+    newest_counts,
+    out_of_fold_examples,
+    retrieved_examples,
+    seen_before,
+)
 from tools.training.features import Features
 from tools.training.retrieve_training import train_retriever
 from tools.training.retriever import Progress
+from tools.training.windows import histories_before
 
 PLACES = 500
 """How long the lists are."""
 
 TRANSFORMER, NEUMF, NEUMF_ALONE = "transformer", "neumf", "neumf, told no retrieval score"
+ALONE = {"epochs": 15, "learning_rate": 5e-3}
+"""How NeuMF is trained where no retrieval score gives it a start; chosen on validation items."""
+
+AT_ONCE = 2048
+"""Moments whose items are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +79,10 @@ class Ours:
         """The lists of the transformer, and of NeuMF ranking the whole catalogue, by name.
 
         NeuMF is a ranker here, which is told what the transformer thinks of each item, and learns from the
-        transformer's candidates. `NEUMF_ALONE` is not told, and learns from all items.
+        transformer's candidates.
         """
-        interactions = self.dataset.interactions
-        split = leave_one_out(interactions)
-        events, sizes, seed = split.train_and_validation, self.config.sizes, self.config.seed
+        interactions, sizes, seed = self.dataset.interactions, self.config.sizes, self.config.seed
+        events = leave_one_out(interactions).train_and_validation
         retriever, _ = train_retriever(
             events, self.features, self.config.retrieve, history=sizes.history, seed=seed, progress=progress
         )
@@ -79,31 +92,61 @@ class Ours:
             self.config.retrieve,
             self.config.rank,
             history=sizes.history,
-            candidates=interactions.n_items,
+            candidates=sizes.candidates,
             seed=seed,
             progress=progress,
         )
-        asked = np.flatnonzero(split.test > 0)
-        last = interactions.offsets[1:][asked] - 1
         catalogue = retrieved_examples(
             retriever,
             interactions,
             self.features,
-            last,
+            self._last_events(),
             history=sizes.history,
             candidates=interactions.n_items,
         )
-        lists = {TRANSFORMER: catalogue.candidates[:, :PLACES]}
         section = ranker_section(self.config, NEUMF)
-        for name, learned, judged in (
-            (NEUMF, _first(examples, sizes.candidates), catalogue),
-            (NEUMF_ALONE, _blind(examples), _blind(catalogue)),
-        ):
-            ranker = fit_ranker(
-                section, learned, self.features, history=sizes.history, seed=seed, progress=progress
-            )
-            lists[name] = reordered(judged.candidates, ranker.logits(judged))[:, :PLACES]
-        return {name: _of_all(ranked, asked, interactions.n_users) for name, ranked in lists.items()}
+        return {
+            TRANSFORMER: self._of_all(catalogue.candidates[:, :PLACES]),
+            NEUMF: self._ranked(section, examples, catalogue, progress),
+        }
+
+    def neumf_alone(self, progress: Progress) -> Items:
+        """The lists of a NeuMF that no retriever tells anything, and that learns from all items."""
+        interactions, config = self.dataset.interactions, self.config
+        events = leave_one_out(interactions).train_and_validation
+        newer = np.repeat(newest_counts(events, config.rank), events.lengths)
+        ends = np.repeat(events.offsets[1:], events.lengths)
+        learned = np.flatnonzero(np.arange(events.n_events) >= ends - newer)
+        return self._ranked(
+            ranker_section(config, NEUMF).model_copy(update=ALONE),
+            all_items(events, learned, config.sizes.history, config.seed),
+            all_items(interactions, self._last_events(), config.sizes.history, config.seed),
+            progress,
+        )
+
+    def _ranked(
+        self,
+        section: PointwiseRanker,
+        learned: RankingExamples,
+        judged: RankingExamples,
+        progress: Progress,
+    ) -> Items:
+        history, seed = self.config.sizes.history, self.config.seed
+        ranker = fit_ranker(section, learned, self.features, history=history, seed=seed, progress=progress)
+        return self._of_all(reordered(judged.candidates, ranker.logits(judged))[:, :PLACES])
+
+    def _last_events(self) -> NDArray[np.int64]:
+        """The places of the test items among all events."""
+        interactions = self.dataset.interactions
+        asked = np.flatnonzero(leave_one_out(interactions).test > 0)
+        return interactions.offsets[1:][asked] - 1
+
+    def _of_all(self, ranked: Items) -> Items:
+        """`ranked` of the users with a test item as rows of all users; others have an empty list."""
+        interactions = self.dataset.interactions
+        lists = np.zeros((interactions.n_users, ranked.shape[1]), dtype=np.int32)
+        lists[leave_one_out(interactions).test > 0] = ranked
+        return lists
 
 
 def channel_section(config: BuildConfig, model: str) -> ChannelConfig:
@@ -122,34 +165,28 @@ def ranker_section(config: BuildConfig, model: str) -> PointwiseRanker:
     return section
 
 
-def _first(examples: RankingExamples, count: int) -> RankingExamples:
-    """`examples` with the best `count` candidates alone."""
-    return replace(
-        examples,
-        candidates=examples.candidates[:, :count],
-        scores=examples.scores[:, :count],
-        targets=np.where(examples.targets < count, examples.targets, -1),
-    )
-
-
-def _blind(examples: RankingExamples) -> RankingExamples:
-    """`examples` with all scores 0, and candidates in the catalogue's order, so that it tells nothing."""
-    order = np.argsort(examples.candidates, axis=1, kind="stable")
-    place = np.argsort(order, axis=1, kind="stable")
-    found = examples.targets >= 0
-    rows = np.flatnonzero(found)
-    targets = np.full_like(examples.targets, -1)
-    targets[rows] = place[rows, examples.targets[rows]]
-    return replace(
-        examples,
-        candidates=np.take_along_axis(examples.candidates, order, axis=1),
-        scores=np.zeros_like(examples.scores),
-        targets=targets,
-    )
-
-
-def _of_all(ranked: Items, asked: NDArray[np.int64], users: int) -> Items:
-    """`ranked` of the users `asked` as rows of all users; others have an empty list."""
-    lists = np.zeros((users, ranked.shape[1]), dtype=np.int32)
-    lists[asked] = ranked
-    return lists
+def all_items(
+    interactions: Interactions, events: NDArray[np.int64], history: int, seed: int
+) -> RankingExamples:
+    """Just before each of `events` all items that the user had not met, in a random order, without scores."""
+    random = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(interactions.n_users), interactions.lengths)
+    parts = []
+    for begin in range(0, len(events), AT_ONCE):
+        chosen = events[begin : begin + AT_ONCE]
+        users, rows = owners[chosen], np.arange(len(chosen))[:, None]
+        keys = random.random((len(chosen), interactions.n_items), dtype=np.float32)
+        items = np.argsort(keys, axis=1).astype(np.int32) + 1
+        met = np.zeros((len(chosen), interactions.n_items + 1), dtype=bool)
+        met[rows, seen_before(interactions, users, chosen)] = True
+        items[met[rows, items]] = 0
+        parts.append(
+            RankingExamples(
+                users,
+                histories_before(interactions, users, chosen, history),
+                items,
+                np.zeros(items.shape, dtype=np.float32),
+                (items == interactions.items[chosen][:, None]).argmax(axis=1),
+            )
+        )
+    return concatenate(parts)
