@@ -43,6 +43,12 @@ class HistoryNetwork(nn.Module, abc.ABC):
         self.users = FeatureEmbedding(encoder.fields, features.users.shape[1], encoder.code_count, width)
         self.bias = nn.Parameter(torch.zeros(len(features.items)))
 
+    @property
+    def encoded(self) -> tuple[ItemEncoder, Tensor | None]:
+        """What makes vectors of ids and features, and each item's bias, float ``[I + 1]``, if they differ."""
+        assert isinstance(self.items, ItemEncoder)
+        return self.items, self.bias
+
     def biases(self) -> Tensor:
         """What is added to each item's score, float ``[I + 1]``."""
         return self.bias

@@ -14,6 +14,7 @@ from tools.channels.channel import Material
 from tools.channels.history_network import HistoryNetwork
 from tools.config.neural_channels import NeuralSection
 from tools.data.interactions import Interactions
+from tools.training.cold_start import warm_up
 from tools.training.optimisation import Optimisation
 from tools.training.retriever import Progress
 from tools.training.windows import Windows, cut_windows, shuffle_ties
@@ -30,8 +31,8 @@ def train(
 ) -> None:
     """Train `network` on every event of `material`, in place, and leave it ready to be asked.
 
-    Each epoch cuts long histories anew and shuffles events of one user and time. Raises FloatingPointError
-    where the loss is not finite.
+    Each epoch cuts long histories anew and shuffles events of one user and time. Items that nobody has met
+    get vectors that suit their features. Raises FloatingPointError where the loss is not finite.
     """
     random = np.random.default_rng(material.seed)
     first = np.random.default_rng(material.seed)
@@ -54,6 +55,9 @@ def train(
             losses.append(optimisation.step(loss(network, (users, histories, targets), random)))
         progress(epoch, config.epochs, f"loss {np.mean(losses):.4f}" if losses else "nothing to learn from")
     network.eval()
+    popularity = material.interactions.popularity()
+    encoder, bias = network.encoded
+    warm_up(encoder, bias, popularity == 0, popularity)
 
 
 def _batches(

@@ -75,6 +75,11 @@ class TwoTowers(OneQuery):
             nn.Linear(config.hidden, config.width),
         )
 
+    @property
+    def encoded(self) -> tuple[ItemEncoder, Tensor | None]:
+        assert isinstance(self.items, ItemTower)
+        return self.items.encoder, None
+
     def biases(self) -> Tensor:
         return self.bias.expand(self.n_items + 1)
 

@@ -228,6 +228,7 @@ def train_rankers(
     curve: Curve = []
     seconds: dict[str, float] = {}
     logits: dict[str, NDArray[np.float32]] = {}
+    popularity = interactions.popularity()
     light = min((ranker.keep for ranker in config.rankers if ranker.keep), default=config.sizes.candidates)
     for number, section in enumerate(config.rankers or [MainRanker.model_validate({"model": MAIN})]):
         name = name_of(section)
@@ -252,6 +253,7 @@ def train_rankers(
         else:
             fitted = fit_ranker(section, learned, features, history=history, seed=seed, progress=said)
             seconds[f"rank_{name}"] = time.perf_counter() - began
+            fitted.warm_up(popularity == 0, popularity)
             target = folder / f"rank_{name}"
             target.mkdir(parents=True)
             width = config.sizes.candidates if section.keep else light

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tools.training.item_encoder import ItemEncoder
 from tools.training.retriever import Retriever
@@ -32,31 +33,38 @@ class HasItems(Protocol):
     def items(self) -> ItemEncoder: ...
 
 
-@torch.no_grad()
 def warm_up_items(model: HasItems, cold: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
     """Give the items in `cold`, bool ``[I + 1]``, the id embedding and bias that their features suggest.
 
     `popularity` int64 ``[I + 1]`` are the items' events; those that have some and are not cold are learned
     from. Without any, or where nothing is cold, nothing changes.
     """
+    warm_up(model.items, model.bias if isinstance(model, Retriever) else None, cold, popularity)
+
+
+@torch.no_grad()
+def warm_up(
+    items: ItemEncoder, bias: Tensor | None, cold: NDArray[np.bool_], popularity: NDArray[np.int64]
+) -> None:
+    """`warm_up_items` for an encoder of items and, where they have one each, their `bias` ``[I + 1]``."""
     cold = cold.copy()
     cold[0] = False
     known = np.flatnonzero(~cold & (popularity > 0))
     if not cold.any() or not len(known):
         return
-    items = model.items.eval()  # nothing is hidden from what is only being asked
+    items.eval()  # nothing is hidden from what is only being asked
     features = items.described(torch.arange(len(items.codes))).double().numpy()
-    wanted = [model.items.identity.weight.double().numpy()]
-    if isinstance(model, Retriever):
-        wanted.append(model.bias.double().numpy()[:, None])
+    wanted = [items.identity.weight.double().numpy()]
+    if bias is not None:
+        wanted.append(bias.double().numpy()[:, None])
     predicted = _predict(
         features, np.hstack(wanted), known, popularity[known].astype(np.float64), np.flatnonzero(cold)
     )
     rows = torch.from_numpy(np.flatnonzero(cold))
-    width = model.items.identity.weight.shape[1]
-    model.items.identity.weight[rows] = torch.from_numpy(predicted[:, :width]).float()
-    if isinstance(model, Retriever):
-        model.bias[rows] = torch.from_numpy(predicted[:, width]).float()
+    width = items.identity.weight.shape[1]
+    items.identity.weight[rows] = torch.from_numpy(predicted[:, :width]).float()
+    if bias is not None:
+        bias[rows] = torch.from_numpy(predicted[:, width]).float()
 
 
 def _predict(
