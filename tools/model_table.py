@@ -123,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="where to write (default: table in the output)"
     )
     parser.add_argument(
+        "--validation",
+        action="store_true",
+        help="judge by each user's last event but one, and train without the last: to choose by",
+    )
+    parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="turns of the latencies (default: %(default)s)"
     )
     return parser
