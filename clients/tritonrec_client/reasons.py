@@ -30,7 +30,7 @@ CHANNEL_WORDS: dict[int, str] = {
 
 
 def describe(place: Recommendation, title: str | None = None) -> str:
-    """Why `place` is on its page; `title` is what people call the item ``place.because``, if that is known."""
+    """Why `place` is on its page; `title` is what people call the item `place.because`, if it is known."""
     said = REASON_WORDS.get(place.reason, f"reason {int(place.reason)}")
     if place.reason not in (Reason.HISTORY, Reason.VARIETY) or place.because is None:
         return said
