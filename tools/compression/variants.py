@@ -115,13 +115,14 @@ def served_form(
     interactions: Interactions,
     features: Features,
     sizes: Sizes,
+    most: int,
 ) -> Maker:
     """What makes the form in which `config` serves `ranker`, which is asked for candidates as `sizes` says.
 
-    It learns from moments of `interactions`, whose candidates `retrieval` finds at once unless the full
-    ranker is served.
+    It learns from moments of `interactions`, `most` of them or fewer, whose candidates `retrieval` finds at
+    once unless the full ranker is served.
     """
     compress = config.compress
-    count = 0 if compress.variant == FULL else compress.requests
+    count = 0 if compress.variant == FULL else min(most, compress.requests)
     requests = first_of(past_requests(retrieval, interactions, count, config.seed), sizes.candidates)
     return Maker(ranker, compress, config.rank, requests, features, sizes, config.seed)

@@ -33,6 +33,9 @@ class RefreshConfig(Section):
     replay: float = Field(
         1.0, ge=0, le=100, description="users without new events trained along, for each one with some"
     )
+    requests: int = Field(
+        1024, ge=16, le=1_000_000, description="training requests that a smaller ranker is made from, at most"
+    )
 
 
 class PrivacyConfig(Section):

@@ -114,6 +114,7 @@ def build_release(
                 split.train_and_validation,
                 features,
                 ranked_sizes(plan, config.sizes),
+                config.compress.requests if refreshed is None else config.refresh.requests,
             )
             write_artifacts(
                 draft,
