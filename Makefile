@@ -81,6 +81,7 @@ peers: build ## pages per second against FastAPI, BentoML and Ray Serve (PEERS="
 	@$(PYTHON_VENV) tests/load/peers/compare.py --build build $(PEERS)
 
 table: data ## every channel and ranker trained and served: build/table/index.html (TABLE="…"; half an hour)
+	@tools/setup.sh text
 	@$(PYTHON_VENV) tools/model_table.py $(TABLE)
 
 compare-recbole: data ## our models against RecBole's on one split (RECBOLE="--only EASE"; the first time hours)

@@ -3,6 +3,7 @@
 # where they are missing. Does nothing when all is there.
 #
 #   tools/setup.sh         what building and serving need
+#   tools/setup.sh text    and the extra text, which channels of texts need
 #   tools/setup.sh test    and what the tests need: the extra dev; redis-server, openssl, promtool
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -55,6 +56,7 @@ mapfile -t packages < <(missing_packages "${1:-}")
 
 extras=server,build,load,deploy
 [ "${1:-}" != test ] || extras+=,dev
+[ "${1:-}" != text ] || extras+=,text
 hash=$(cat pyproject.toml clients/pyproject.toml | sha256sum | cut -c1-16)
 stamp=.venv/installed-$extras-$hash
 if [ ! -e "$stamp" ] && [ ! -e ".venv/installed-server,build,load,deploy,dev-$hash" ]; then
@@ -65,5 +67,5 @@ if [ ! -e "$stamp" ] && [ ! -e ".venv/installed-server,build,load,deploy,dev-$ha
     .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e ./clients -e ".[$extras]" \
         || fail "pip could not install the dependencies; its message is above"
     .venv/bin/python -m pip check || fail "the installed packages do not fit together"
-    touch "$stamp"
+    touch "$stamp" ".venv/installed-server,build,load,deploy-$hash"
 fi
