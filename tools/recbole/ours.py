@@ -19,9 +19,9 @@ from tools.config.rankers import PointwiseRanker, RankerConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
 from tools.data.split import leave_one_out
-from tools.evaluation.in_process import ask, inputs_of, reordered
 from tools.evaluation.metrics import Items
 from tools.rankers.training import fit_ranker
+from tools.releases.in_process import ask, inputs_of, reordered
 from tools.training.candidates import (
     RankingExamples,
     concatenate,

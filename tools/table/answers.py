@@ -14,8 +14,8 @@ from python_backend.pipeline import load_stage
 from python_backend.plan import Plan, Step
 from python_backend.release import Release
 from tools.checks import Agreement
-from tools.evaluation.in_process import ask
 from tools.evaluation.served import BATCH, Progress, Tensors, infer, requests_of
+from tools.releases.in_process import ask
 
 REPEATS, REQUESTS = 5, 60
 

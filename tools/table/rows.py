@@ -15,8 +15,8 @@ from python_backend.plan import Plan
 from tools.evaluation import metrics
 from tools.evaluation.calibration import calibration
 from tools.evaluation.click_metrics import accuracy, auc, log_loss
-from tools.evaluation.in_process import reordered
 from tools.evaluation.metrics import Floats, Ints, Items
+from tools.releases.in_process import reordered
 
 Kind = Literal["channel", "merge", "ranker", "blend"]
 Link = Literal["each", "list"]
