@@ -90,7 +90,7 @@ def newer(shop: Build, triton: TritonServer) -> Release:
             time.sleep(0.2)
     finally:
         watch.send_signal(signal.SIGINT)
-        status = watch.wait(30)
+        status = watch.wait(90)
     assert status == OK, output.read_text()
     return shop.releases[-1]
 

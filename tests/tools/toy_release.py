@@ -54,6 +54,7 @@ class {title}(Stage):
             outputs["candidate"][:] = np.arange(1, self.sizes.candidates + 1)
         if "item_id" in outputs:
             outputs["item_id"][:] = inputs["candidate"][:, : self.sizes.results]
+            outputs["propensity"][:] = 1
         return outputs
 '''
 

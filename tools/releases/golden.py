@@ -225,8 +225,8 @@ def _require_form(step: Step, release: Release, answer: Mapping[str, Any], reque
 
 def _require_pages(model: str, answer: Tensors) -> None:
     """Raise CheckFailed unless every page of `answer` could be shown to somebody."""
-    pages = zip(answer["item_id"], answer["score"], answer["reason"], answer["status"], strict=True)
-    for number, (items, score, reason, status) in enumerate(pages):
+    tensors = (answer[name] for name in ("item_id", "score", "reason", "propensity", "status"))
+    for number, (items, score, reason, propensity, status) in enumerate(zip(*tensors, strict=True)):
         shown = items != PADDING_ID
         problem = None
         if not shown.any():
@@ -239,6 +239,8 @@ def _require_pages(model: str, answer: Tensors) -> None:
             problem = "score is outside 0 to 1, or above 0 where there is no item"
         elif not np.isin(reason, list(Reason)).all() or reason[~shown].any():
             problem = "reason is not one of the contract's, or given where there is no item"
+        elif not np.all((propensity > 0) & (propensity <= 1)):
+            problem = "propensity is not above 0, or above 1"
         elif status[0] & ~sum(Status) or bool(status[0] & Status.SHORT_PAGE) == bool(shown.all()):
             problem = f"status is {status[0]}, with {shown.sum()} of {len(shown)} places filled"
         if problem:
