@@ -57,7 +57,8 @@ class ItemVectors(Channel):
                 continue
             left = self._has_vector.copy()
             left[own_items(seen[row], len(left) - 1)] = False
-            cosines = self._vectors @ query
+            # The same for any number of threads, and equal for items with equal vectors: see above.
+            cosines = np.einsum("nd,d->n", self._vectors, query)
             found = np.flatnonzero(left)
             found_items, found_scores = best(found, cosines[found], self._candidates)
             items[row, : len(found_items)], scores[row, : len(found_items)] = found_items, found_scores
