@@ -41,11 +41,12 @@ class UserItems:
         prove(folder, sizes, self.items.shape[1] - 1, self._score)
 
     def _score(self, history: Items, own: Items) -> Floats:
-        common = np.asarray(self.items[:, own].sum(axis=1), np.float64).ravel()
-        lengths = np.diff(self.items.indptr)
-        cosine = common / np.sqrt(np.maximum(lengths * len(own), 1))
+        common = np.asarray(self.items[:, own].sum(axis=1), np.float32).ravel()
+        lengths = np.diff(self.items.indptr).astype(np.float32)
+        # In the precision of the served one: which of two like neighbours is the last depends on it.
+        cosine = common / np.sqrt(np.maximum(lengths * np.float32(len(own)), 1))
         cosine[common == lengths] = 0
-        nearest = np.argsort(-cosine.astype(np.float32), kind="stable")[: self.neighbours]
+        nearest = np.argsort(-cosine, kind="stable")[: self.neighbours]
         totals = np.asarray(cosine[nearest] ** self.power @ self.items[nearest], np.float32).ravel()
         return np.where(totals == 0, np.float32(np.nan), totals)
 
