@@ -219,9 +219,10 @@ def _check(config: BuildConfig) -> int:
 
 def _validate(config: BuildConfig) -> int:
     from tools.data.dataset import load_dataset
+    from tools.releases.slots import more_steps
     from tools.releases.validate import validate
 
-    validate(config, load_dataset(config), Steps(3, Console(highlight=False)))
+    validate(config, load_dataset(config), Steps(3 + more_steps(config), Console(highlight=False)))
     return OK
 
 
