@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,14 @@ def newer(shop: Build, triton: TritonServer) -> Release:
     command += ["--refresh", "--watch", "--events", "12", "--activate", triton.address]
     output = shop.folder / "watch.log"
     with output.open("w") as log:
-        watch = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        # Whoever runs the tests in the background ignores Ctrl-C, and what they start would inherit that.
+        watch = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         with Client(triton.address, timeout=10.0) as client:
             page = client.recommend(NEWCOMER)
