@@ -183,8 +183,10 @@ class Page:
 
     def _nearest_of_history(self, inputs: Arrays, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The item of the history that is most like each of the `chosen` ``[B, N]``: its wire id, or -1."""
-        vectors, history = self._catalogue.vectors, inputs["history"]
-        alike = vectors[self.items[self.rows[:, None], chosen]] @ vectors[history].transpose(0, 2, 1)
+        vectors, history, rows = self._catalogue.vectors, inputs["history"], self.rows[:, None]
+        # Gathered already where the page is varied.
+        mine = vectors[self.items[rows, chosen]] if self._vectors is None else self._vectors[rows, chosen]
+        alike = mine @ vectors[history].transpose(0, 2, 1)
         nearest = alike.argmax(axis=2)
         # The vector of padding is zero, so this also holds where there is no history.
         near = alike.max(axis=2) > 0

@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from tools.compression.requests import rows_of
 from tools.config.compression import StudentConfig
 from tools.config.training import RankConfig
-from tools.training.candidates import RankingExamples
+from tools.training.candidates import RankingExamples, rows_of
 from tools.training.features import Features
 from tools.training.optimisation import Optimisation
 from tools.training.rank_training import rank_logits

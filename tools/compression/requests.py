@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.data.interactions import Interactions
-from tools.training.candidates import RankingExamples, Retrieval
+from tools.training.candidates import RankingExamples, Retrieval, rows_of
 from tools.training.features import Features
 
 
@@ -24,17 +24,6 @@ def past_requests(retrieval: Retrieval, interactions: Interactions, count: int, 
     examples = retrieval(interactions, events)
     # In no order, so that any part of them is as good as the whole.
     return rows_of(examples, random.permutation(len(events)))
-
-
-def rows_of(examples: RankingExamples, rows: NDArray[np.int64] | slice) -> RankingExamples:
-    """The `rows` of `examples` alone."""
-    return RankingExamples(
-        examples.users[rows],
-        examples.histories[rows],
-        examples.candidates[rows],
-        examples.scores[rows],
-        examples.targets[rows],
-    )
 
 
 def first_of(examples: RankingExamples, candidates: int) -> RankingExamples:

@@ -100,11 +100,6 @@ class BlendConfig(Section):
     """average: their weighted mean; stacked: weights that are fitted to what came next."""
 
 
-def ranker_name(ranker: RankerSection) -> str:
-    """What a ranker is called: its name, by default its model."""
-    return ranker.name or str(getattr(ranker, "model", ""))
-
-
 def check_rankers(rankers: Sequence[RankerSection], sizes: Sizes) -> None:
     """Raise ValueError where `rankers`, the list of [[rankers]], cannot be served one after the other.
 

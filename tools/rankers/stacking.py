@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_softmax, softmax
 
-from tools.training.candidates import RankingExamples
+from tools.training.candidates import RankingExamples, rows_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def held_out_users(
     users = np.unique(examples.users)
     drawn = np.random.default_rng(seed).permutation(users)[: round(share * len(users))]
     held = np.isin(examples.users, drawn)
-    return _rows(examples, ~held), _rows(examples, held)
+    return rows_of(examples, ~held), rows_of(examples, held)
 
 
 def stack(logits: Sequence[npt.NDArray[np.float32]], examples: RankingExamples) -> Stacking:
@@ -80,7 +80,3 @@ def _bias(logits: Floats, clicks: int) -> float:
         return 0.0
     reach = float(np.abs(logits).max()) + 50.0
     return float(brentq(lambda bias: float(expit(logits + bias).sum()) - clicks, -reach, reach))
-
-
-def _rows(examples: RankingExamples, chosen: npt.NDArray[np.bool_]) -> RankingExamples:
-    return RankingExamples(*(getattr(examples, field.name)[chosen] for field in fields(examples)))

@@ -8,7 +8,7 @@ newer ones are what the ranker learns from. That is also what both meet in servi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -183,5 +183,13 @@ def _best_of_all(
 
 def concatenate(parts: Sequence[RankingExamples]) -> RankingExamples:
     """All `parts` as one."""
-    columns = ("users", "histories", "candidates", "scores", "targets")
-    return RankingExamples(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
+    return RankingExamples(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(RankingExamples))
+    )
+
+
+def rows_of(
+    examples: RankingExamples, rows: NDArray[np.int64] | NDArray[np.bool_] | slice
+) -> RankingExamples:
+    """The `rows` of `examples` alone."""
+    return RankingExamples(*(getattr(examples, field.name)[rows] for field in fields(examples)))
