@@ -70,14 +70,14 @@ class AppliedRules:
 
     blocked: npt.NDArray[np.bool_]  # [I + 1]
     pinned: dict[int, int]  # place from 0 → item
-    caps: list[tuple[slice, int]]  # columns of the codes, at most
+    caps: npt.NDArray[np.int64]  # [caps, 3]: columns of the codes from … to, at most so many
 
     @classmethod
     def none(cls, catalogue: Catalogue) -> Self:
         """No rules; only padding is never shown."""
         blocked = np.zeros(len(catalogue.wire_ids), dtype=bool)
         blocked[0] = True
-        return cls(blocked, {}, [])
+        return cls(blocked, {}, np.zeros((0, 3), np.int64))
 
     @classmethod
     def of(cls, rules: Rules, catalogue: Catalogue, results: int) -> Self:
@@ -105,8 +105,9 @@ class AppliedRules:
         caps = []
         for cap in rules.caps:
             if cap.field in catalogue.fields:
-                caps.append((catalogue.fields[cap.field], cap.at_most))
+                columns = catalogue.fields[cap.field]
+                caps.append((columns.start, columns.stop, cap.at_most))
             else:
                 known = ", ".join(sorted(catalogue.fields)) or "none"
                 LOGGER.error("rules: caps: field %r is ignored; the release has %s", cap.field, known)
-        return cls(blocked, pinned, caps)
+        return cls(blocked, pinned, np.array(caps, np.int64).reshape(-1, 3))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from tritonrec_client.contract import CANDIDATE_CHANNEL, PADDING_ID, FoundBy, Reason, Status
+from tritonrec_client.contract import CANDIDATE_CHANNEL, FoundBy
 
 from python_backend.catalogue import AppliedRules, Catalogue
 from python_backend.exploration import Exploration
+from python_backend.page_loops import compile_loops
 from python_backend.stages.base import Array, Arrays
 
 
@@ -21,36 +22,33 @@ class Page:
     def __init__(self, catalogue: Catalogue, rules: AppliedRules, inputs: Arrays, results: int) -> None:
         candidates = inputs["candidate"]
         batch, self.n_candidates = candidates.shape
-        self.rows = np.arange(batch)
-        self._catalogue, self._rules = catalogue, rules
         pinned = np.array(list(rules.pinned.values()), dtype=candidates.dtype)
-        self.items = np.concatenate([candidates, np.broadcast_to(pinned, (batch, len(pinned)))], axis=1)
-        allowed = ~rules.blocked[self.items] & ~_rows_contain(inputs["seen"], self.items)
-        self.logits = np.full(self.items.shape, -np.inf, dtype=np.float32)
-        self.logits[:, : self.n_candidates] = inputs["rank_score"]
-        self.logits[~allowed] = -np.inf
-        self.probability = _softmax(self.logits)
-        if len(pinned):
-            # A pinned item keeps the probability it has as a candidate and is not chosen a second time.
-            same = self.items[:, : self.n_candidates, None] == pinned
-            own = (self.probability[:, : self.n_candidates, None] * same).sum(axis=1)
-            self.probability[:, self.n_candidates :] = own
-            self.logits[:, : self.n_candidates][same.any(axis=2)] = -np.inf
+        self.items = np.empty((batch, self.n_candidates + len(pinned)), candidates.dtype)
+        self.items[:, : self.n_candidates], self.items[:, self.n_candidates :] = candidates, pinned
+        self.logits, self.probability = np.zeros((2, *self.items.shape), np.float32)
+        self._pin_allowed = np.zeros((batch, len(pinned)), bool)
+        self._loops = compile_loops()
+        self._loops.open(
+            self.items, self.n_candidates, np.ascontiguousarray(inputs["rank_score"]),
+            np.ascontiguousarray(inputs["seen"]), rules.blocked,
+            self.logits, self.probability, self._pin_allowed,
+        )  # fmt: skip
         self.value = self.logits.copy()
-        self._pin_allowed = allowed[:, self.n_candidates :]
-        self._pin_column = {place: number for number, place in enumerate(rules.pinned)}
-        self._by_score = np.sort(self.logits, axis=1)[:, -min(results, self.logits.shape[1])]
-        self._counts = np.zeros((batch, catalogue.code_count), dtype=np.int32)
-        for number, item in enumerate(pinned):
+        self._catalogue, self._rules, self._results = catalogue, rules, results
+        self._pin_columns = np.full(results, -1)
+        self._pin_columns[list(rules.pinned)] = self.n_candidates + np.arange(len(pinned))
+        # Nobody looks at them where nothing is capped.
+        self._counts = np.zeros((batch, catalogue.code_count if len(rules.caps) else 1), np.int32)
+        for number, item in enumerate(pinned if len(rules.caps) else ()):
             self._counts[:, catalogue.codes[item]] += self._pin_allowed[:, [number]]
-        self._chosen = np.zeros((batch, results), dtype=np.int64)
-        self._filled = np.zeros((batch, results), dtype=bool)
-        self._pinned = np.zeros((batch, results), dtype=bool)
-        self._lifted = np.zeros((batch, results), dtype=bool)
-        self._drawn = np.zeros((batch, results), dtype=bool)
-        self._propensity = np.ones((batch, results), dtype=np.float32)
-        self._results = results
-        self._vectors: npt.NDArray[np.float32] | None = None
+        # How like the items above a column is, at least, and with how many of them it was compared.
+        self._nearest = np.zeros(self.items.shape, np.float32)
+        self._compared = np.zeros(self.items.shape, np.int32)
+        self._weight = np.zeros(batch, np.float32)
+        self._above, self._n_above = np.zeros((batch, results + 1), np.int32), np.zeros(batch, np.int64)
+        self._chosen = np.zeros((batch, results), np.int64)
+        self._filled, self._pinned, self._drawn = np.zeros((3, batch, results), bool)
+        self._propensity = np.ones((batch, results), np.float32)
         self._exploration: Exploration | None = None
 
     def vary(
@@ -58,9 +56,7 @@ class Page:
     ) -> None:
         """From now on lift counts, and how alike a column is to what is chosen; `diversity` is [B, 1]."""
         self.value += diversity * lift_weight * self._catalogue.lift[self.items]
-        self._vectors = self._catalogue.vectors[self.items]
-        self._nearest = np.zeros(self.items.shape, dtype=np.float32)
-        self._weight = diversity * similarity_weight
+        self._weight = diversity[:, 0] * similarity_weight
 
     def explore(self, exploration: Exploration, explored: npt.NDArray[np.bool_]) -> None:
         """The last places of the rows that are `explored` [B] are drawn."""
@@ -68,141 +64,100 @@ class Page:
 
     def put(self, items: npt.NDArray[np.int32]) -> None:
         """Count each row's item [B], an index, as one that stands on the page, whoever put it there."""
+        rows = np.arange(len(items))
         same = self.items == items[:, None]
         pinned = same[:, self.n_candidates :].any(axis=1)
         self.value[same] = -np.inf
-        np.add.at(self._counts, (self.rows[~pinned, None], self._catalogue.codes[items[~pinned]]), 1)
-        if self._vectors is not None:
-            picked = self._catalogue.vectors[items]
-            np.maximum(self._nearest, (self._vectors @ picked[:, :, None])[:, :, 0], out=self._nearest)
+        if len(self._rules.caps):
+            np.add.at(self._counts, (rows[~pinned, None], self._catalogue.codes[items[~pinned]]), 1)
+        self._above[rows, self._n_above] = items
+        self._n_above += 1
 
     def chances(self, place: int, items: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """How likely each row's item [B] is to be chosen for `place`, the next one, float64 [B]."""
-        value = self._worth()
+        value, rows = self._worth(), np.arange(len(items))
         column = value.argmax(axis=1)
-        filled = np.isfinite(value[self.rows, column])
-        found = (filled & (self.items[self.rows, column] == items)).astype(np.float64)
+        filled = np.isfinite(value[rows, column])
+        found = (filled & (self.items[rows, column] == items)).astype(np.float64)
         if (exploration := self._exploration_of(place)) is not None:
             columns, chances = exploration.chances(self.items, value)
-            same = self.items[self.rows[:, None], columns] == items[:, None]
+            same = self.items[rows[:, None], columns] == items[:, None]
             found = np.where(self._explored, (chances * same).sum(axis=1), found)
-        if place in self._pin_column:
-            number = self._pin_column[place]
-            pinned = self.items[:, self.n_candidates + number] == items
-            found = np.where(self._pin_allowed[:, number], pinned, found)
+        if (pin := self._pin_columns[place]) >= 0:
+            pinned = self.items[:, pin] == items
+            found = np.where(self._pin_allowed[:, pin - self.n_candidates], pinned, found)
         return found
+
+    def fill(self, places: int) -> None:
+        """Fill the first `places` of every row, each with its best open column, or with one that is drawn."""
+        drawn_from = places if self._exploration is None else self._results - self._exploration.places
+        self._fill(0, min(places, drawn_from), np.full(len(self.items), -1))
+        for place in range(drawn_from, places):
+            self._fill(place, place + 1, self._draw(place))
+
+    def finish(self, inputs: Arrays) -> dict[str, Array]:
+        """The contract's outputs; places that stayed empty go to the end."""
+        batch, history = len(self.items), inputs["history"]
+        found_by = inputs.get(CANDIDATE_CHANNEL.name)
+        if found_by is None:  # a release with one channel
+            found_by = np.full((batch, self.n_candidates), FoundBy.TRANSFORMER, np.int32)
+        item_id, because = np.empty((2, batch, self._results), np.int64)
+        score, propensity = np.empty((2, batch, self._results), np.float32)
+        reason, channel = np.empty((2, batch, self._results), np.int32)
+        status = np.empty((batch, 1), np.int32)
+        self._loops.finish(
+            self.items, self.logits, self.probability, self._chosen, self._filled, self._pinned, self._drawn,
+            self._propensity, np.ascontiguousarray(history), np.ascontiguousarray(found_by),
+            self._catalogue.vectors, self._catalogue.wire_ids, np.ascontiguousarray(inputs["lookup_status"]),
+            item_id, score, reason, channel, because, propensity, status,
+        )  # fmt: skip
+        return {
+            "item_id": item_id,
+            "score": score,
+            "reason": reason,
+            "channel": channel,
+            "because": because,
+            "propensity": propensity,
+            "status": status,
+        }
 
     def _exploration_of(self, place: int) -> Exploration | None:
         if self._exploration is None or place < self._results - self._exploration.places:
             return None
         return self._exploration
 
+    def _filling(self) -> tuple[Array, ...]:
+        """What is worth what, as the loops take it."""
+        catalogue = self._catalogue
+        return (
+            self.items, self.value, self._nearest, self._compared, self._above, self._n_above, self._weight,
+            catalogue.vectors, catalogue.codes, self._rules.caps, self._counts,
+        )  # fmt: skip
+
     def _worth(self) -> npt.NDArray[np.float32]:
         """What each column is worth for the next place, [B, columns]; -inf where it may not stand there."""
-        value = self.value if self._vectors is None else self.value - self._weight * self._nearest
-        for columns, at_most in self._rules.caps:
-            codes = self._catalogue.codes[self.items][..., columns]
-            used = self._counts[self.rows[:, None, None], codes] * (codes != 0)
-            value = np.where((used >= at_most).any(axis=2), -np.inf, value)
+        value = np.empty(self.items.shape, np.float32)
+        self._loops.worth(*self._filling(), value)
         return value
 
-    def choose(self, place: int) -> None:
-        """Fill `place` of every row with its best open column, or with one that is drawn."""
-        value = self._worth()
-        column = value.argmax(axis=1)
-        filled = np.isfinite(value[self.rows, column])
-        if (exploration := self._exploration_of(place)) is not None:
-            column = self._draw(exploration, place, value, column)
-        self._lifted[:, place] = self.logits[self.rows, column] < self._by_score
-        if place in self._pin_column:
-            number = self._pin_column[place]
-            pin = self._pin_allowed[:, number]
-            column = np.where(pin, self.n_candidates + number, column)
-            filled |= pin
-            self._pinned[:, place] = pin
-            self._propensity[pin, place] = 1
-        self._chosen[:, place] = column
-        self._filled[:, place] = filled
-        self.value[self.rows, column] = -np.inf
-        if self._rules.caps:
-            fresh = filled & ~self._pinned[:, place]  # pinned items were counted at the start
-            codes = self._catalogue.codes[self.items[self.rows, column]] * fresh[:, None]
-            np.add.at(self._counts, (self.rows[:, None], codes), 1)
-        if self._vectors is not None:
-            picked = self._vectors[self.rows, column]
-            np.maximum(self._nearest, (self._vectors @ picked[:, :, None])[:, :, 0], out=self._nearest)
+    def _fill(self, begin: int, end: int, drawn: npt.NDArray[np.int64]) -> None:
+        self._loops.fill(
+            *self._filling(), begin, end, drawn,
+            self._pin_columns, self._pin_allowed, self._chosen, self._filled, self._pinned,
+        )  # fmt: skip
 
-    def _draw(
-        self,
-        exploration: Exploration,
-        place: int,
-        value: npt.NDArray[np.float32],
-        best: npt.NDArray[np.int64],
-    ) -> npt.NDArray[np.int64]:
-        """A column for `place` of each row that is explored, its `best` for the others."""
-        columns, chances = exploration.chances(self.items, value)
-        drawn = exploration.draw(chances)
-        column = np.where(self._explored, columns[self.rows, drawn], best)
-        chance = chances[self.rows, drawn]
-        # 1 says that there was nothing to draw from.
+    def _draw(self, place: int) -> npt.NDArray[np.int64]:
+        """A column for `place` of each row that is explored, -1 for the others."""
+        assert self._exploration is not None
+        value, rows = self._worth(), np.arange(len(self.items))
+        columns, chances = self._exploration.chances(self.items, value)
+        drawn = self._exploration.draw(chances)
+        column, chance = columns[rows, drawn], chances[rows, drawn]
+        some = self._explored & (chance > 0)
+        if (pin := self._pin_columns[place]) >= 0:
+            some &= ~self._pin_allowed[:, pin - self.n_candidates]
+        uncertain = some & (chance < 1)  # 1 says that there was nothing to draw from
         below_one = np.minimum(chance.astype(np.float32), np.nextafter(np.float32(1), np.float32(0)))
-        some = self._explored & (chance > 0) & (chance < 1)
-        self._propensity[:, place] = np.where(some, below_one, 1)
-        self._drawn[:, place] = some & (column != best)
-        return column
-
-    def finish(self, inputs: Arrays) -> dict[str, Array]:
-        """The contract's outputs; places that stayed empty go to the end."""
-        rows = self.rows[:, None]
-        order = np.argsort(~self._filled, axis=1, kind="stable")
-        filled, chosen = self._filled[rows, order], self._chosen[rows, order]
-        known = (inputs["history"] != 0).any(axis=1, keepdims=True)
-        reason = np.where(known, Reason.HISTORY, Reason.POPULAR)
-        reason = np.where(self._lifted[rows, order], Reason.VARIETY, reason)
-        reason = np.where(self._drawn[rows, order], Reason.EXPLORED, reason)
-        reason = np.where(self._pinned[rows, order], Reason.PINNED, reason)
-        status = inputs["lookup_status"] | np.where(filled.all(axis=1, keepdims=True), 0, Status.SHORT_PAGE)
-        items = self._catalogue.wire_ids[self.items[rows, chosen]]
-        ranked = filled & ~np.isin(reason, [Reason.PINNED, Reason.EXPLORED])
-        return {
-            "item_id": np.where(filled, items, PADDING_ID),
-            "score": np.where(filled, self.probability[rows, chosen], 0).astype(np.float32),
-            "reason": np.where(filled, reason, Reason.PADDING).astype(np.int32),
-            "channel": np.where(ranked, self._channels(inputs, chosen), FoundBy.NONE).astype(np.int32),
-            "because": np.where(filled, self._nearest_of_history(inputs, chosen), PADDING_ID),
-            "propensity": np.where(filled, self._propensity[rows, order], 1).astype(np.float32),
-            "status": status.astype(np.int32),
-        }
-
-    def _channels(self, inputs: Arrays, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """The kind of channel that found each of the `chosen` columns ``[B, N]``; any for pinned ones."""
-        found = inputs.get(CANDIDATE_CHANNEL.name)
-        if found is None:  # a release with one channel
-            return np.full(chosen.shape, FoundBy.TRANSFORMER, np.int32)
-        return found[self.rows[:, None], np.minimum(chosen, self.n_candidates - 1)]
-
-    def _nearest_of_history(self, inputs: Arrays, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The item of the history that is most like each of the `chosen` ``[B, N]``: its wire id, or -1."""
-        vectors, history, rows = self._catalogue.vectors, inputs["history"], self.rows[:, None]
-        # Gathered already where the page is varied.
-        mine = vectors[self.items[rows, chosen]] if self._vectors is None else self._vectors[rows, chosen]
-        alike = mine @ vectors[history].transpose(0, 2, 1)
-        nearest = alike.argmax(axis=2)
-        # The vector of padding is zero, so this also holds where there is no history.
-        near = alike.max(axis=2) > 0
-        return np.where(near, self._catalogue.wire_ids[history[self.rows[:, None], nearest]], PADDING_ID)
-
-
-def _rows_contain(haystack: npt.NDArray[np.int32], needles: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Which of each row's `needles` [B, n] are in the same row of `haystack` [B, m], as bool [B, n]."""
-    span = int(max(haystack.max(initial=0), needles.max(initial=0))) + 1
-    offset = np.arange(len(needles), dtype=np.int64)[:, None] * span
-    return np.isin(needles + offset, haystack + offset)
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Over the last axis; a row without a finite logit becomes zeros."""
-    highest = logits.max(axis=1, keepdims=True, initial=-np.inf)
-    weights = np.exp(logits - np.where(np.isfinite(highest), highest, 0))
-    total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+        self._propensity[:, place] = np.where(uncertain, below_one, 1)
+        self._drawn[:, place] = uncertain & (column != value.argmax(axis=1))
+        return np.where(some, column, -1)

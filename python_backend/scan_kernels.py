@@ -3,21 +3,16 @@
 A library's matrix products write a score for every item, which is as many bytes again to write and read;
 here scores live in a buffer of a few kilobytes, and only what the search asks for leaves it. The integer
 products become the processor's own 8- and 16-bit instructions (AVX-512 VNNI where there is one).
-
-Compiling takes about a second, so what was compiled is kept beside this file, or in the user's cache
-(``NUMBA_CACHE_DIR`` names another place); where neither can be written, it is compiled at every start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import types
 
+from python_backend.compiled import compiled, constant, types
 from python_backend.item_index import BLOCK, CHUNK, NEVER
 
 BLOCKS_IN_CHUNK = CHUNK // BLOCK
@@ -118,9 +113,6 @@ def compile_kernels(width: int) -> Kernels:
                 count += scores[item] >= threshold
         return count
 
-    def constant(dtype: Any, dimensions: int) -> Any:
-        return types.Array(dtype, dimensions, "C", readonly=True)
-
     index = [constant(types.int8, 2), constant(types.float32, 1), constant(types.float32, 1)]
     integers, floats = types.int64[::1], types.float32[:, ::1]
     scan_takes = [
@@ -131,12 +123,7 @@ def compile_kernels(width: int) -> Kernels:
         *index, constant(types.int16, 1), types.float32, constant(types.int32, 1),
         constant(types.int64, 1), types.float32, integers, types.float32[::1],
     ]  # fmt: skip
-    return Kernels(_compiled(types.void(*scan_takes), scan), _compiled(types.int64(*collect_takes), collect))
-
-
-def _compiled(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    compiler: Any = partial(numba.njit, signature, nogil=True, fastmath=FAST)
-    try:
-        return compiler(cache=True)(function)
-    except Exception:  # there is no place to keep it, or what is kept there cannot be read
-        return compiler()(function)
+    return Kernels(
+        compiled(scan_takes, scan, fastmath=FAST),
+        compiled(collect_takes, collect, gives=types.int64, fastmath=FAST),
+    )

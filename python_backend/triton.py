@@ -5,6 +5,7 @@ Each `model_repository/<stage>/1/model.py` puts its release's code on the path a
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -86,6 +87,9 @@ class StageModel:
         self._seconds = StageSeconds(self._release.name, pb_utils.MetricFamily)
         self._outcomes = Outcomes(self._name, self._release, pb_utils.MetricFamily)
         self._stage.observe = self._seconds.observe
+        # What is loaded stays: a full collection would look at all of it, libraries too, while callers wait.
+        gc.collect()
+        gc.freeze()
         step_forward(os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
     def _execute(self, requests: list[Any]) -> list[Any]:

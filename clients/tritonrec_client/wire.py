@@ -16,6 +16,8 @@ from tritonrec_client.course import UNLOADED, Failure
 from tritonrec_client.options import Keepalive, Tls
 from tritonrec_client.request import Arrays, ModelShape
 
+_FIXED_SIZE = ("BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
+_DTYPES = {name: np.dtype(triton_to_np_dtype(name)) for name in _FIXED_SIZE}
 LARGEST_MESSAGE = 2**31 - 1
 """Bytes: what tritonclient sets where it is given no channel arguments of one's own."""
 
@@ -80,7 +82,7 @@ def arrays(result: InferResult) -> Arrays:
     response = result.get_response()
     # as_numpy() would search the response from its beginning for each of them.
     return {
-        output.name: np.frombuffer(content, triton_to_np_dtype(output.datatype)).reshape(tuple(output.shape))
+        output.name: np.ndarray(tuple(output.shape), _DTYPES[output.datatype], content)
         for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
     }
 

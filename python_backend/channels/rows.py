@@ -2,7 +2,7 @@
 
 The rows lie in plain ``.npy`` files that are mapped into memory, so that processes of one machine share
 them. Adding is a loop that numba compiles: about 1 ns for each number, where numpy's own ways to scatter
-take 5 and more. What was compiled is kept beside this file, or in the user's cache.
+take 5 and more.
 """
 
 from __future__ import annotations
@@ -118,8 +118,7 @@ def adder() -> Callable[..., None]:
     """The compiled loop of `Rows.sum_of`. Raises MissingLibrary where numba is not installed."""
     # Importing it takes half a second, which is only spent where something is added up.
     try:
-        import numba
-        from numba import types
+        from python_backend.compiled import compiled, constant, types
     except ModuleNotFoundError as error:
         raise MissingLibrary(
             f"a channel of neighbours needs {error.name}, which is not installed: pip install numba"
@@ -139,13 +138,9 @@ def adder() -> Callable[..., None]:
                 for number in range(begin, end):
                     totals[columns[number]] += factor * weights[number]
 
-    def constant(dtype: Any) -> Any:
-        return types.Array(dtype, 1, "C", readonly=True)
-
-    takes = [constant(types.int64), constant(types.int32), constant(types.float32), constant(types.int32)]
-    signature = types.void(*takes, constant(types.float32), types.float32[::1])
-    compiler: Any = numba.njit
-    try:
-        return compiler(signature, nogil=True, cache=True)(add)
-    except Exception:  # there is no place to keep it, or what is kept there cannot be read
-        return compiler(signature, nogil=True)(add)
+    takes = [
+        constant(types.int64, 1), constant(types.int32, 1), constant(types.float32, 1),
+        constant(types.int32, 1), constant(types.float32, 1), types.float32[::1],
+    ]  # fmt: skip
+    loop: Callable[..., None] = compiled(takes, add)
+    return loop

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tritonrec_client.contract import ANONYMOUS, MAX_ID, PADDING_ID, PADDING_INDEX, Sizes, Status
 
 from python_backend.features import FeatureEncoder, FeatureError, RawFeatures
+from python_backend.history_loop import compile_loop
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, InvalidRequest, Stage
 from python_backend.stages.options import milliseconds
@@ -27,8 +28,6 @@ from python_backend.stores import (
     open_store,
 )
 
-Indices = npt.NDArray[np.intp]
-
 STORE_TIMEOUT_MS = 50.0
 RETRY_AFTER_MS = 1000.0
 
@@ -36,7 +35,12 @@ _NOBODY = UserRecord()
 
 
 class ItemIndex:
-    """Wire ids → item indices of one release, for a whole array at once."""
+    """Wire ids → item indices of one release.
+
+    Attributes:
+        wire_ids: int64 ``[I + 1]``, ascending.
+        indices: int64 ``[I + 1]``, the item of each.
+    """
 
     def __init__(self, wire_id: npt.NDArray[np.int64]) -> None:
         """`wire_id` is int64 ``[I + 1]`` by item index, -1 at 0. Raises ValueError on anything else."""
@@ -44,19 +48,10 @@ class ItemIndex:
             raise ValueError("wire_id must be one int64 array [items + 1]")
         if wire_id[0] != PADDING_ID or (wire_id[1:] < 0).any():
             raise ValueError("wire_id must be -1 at place 0 and at least 0 elsewhere")
-        self._indices = np.argsort(wire_id)
-        self._wire_ids = wire_id[self._indices]
-        if (self._wire_ids[1:] == self._wire_ids[:-1]).any():
+        self.indices = np.argsort(wire_id)
+        self.wire_ids = wire_id[self.indices]
+        if (self.wire_ids[1:] == self.wire_ids[:-1]).any():
             raise ValueError("wire_id holds an id twice")
-
-    def __len__(self) -> int:
-        return len(self._wire_ids)
-
-    def find(self, wire_ids: npt.NDArray[np.int64]) -> Indices:
-        """The item indices of `wire_ids`, of the same shape; 0 for -1 and for items of another release."""
-        places = np.searchsorted(self._wire_ids, wire_ids)
-        places[places == len(self._wire_ids)] = 0
-        return np.where(self._wire_ids[places] == wire_ids, self._indices[places], PADDING_INDEX)
 
 
 class FeatureLookup(Stage):
@@ -83,6 +78,7 @@ class FeatureLookup(Stage):
         self._items = items
         self._encoder = encoder
         self._store = store
+        self._stack = compile_loop()
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
@@ -158,37 +154,14 @@ class FeatureLookup(Stage):
     def _items_of(
         self, records: Sequence[UserRecord], session: npt.NDArray[np.int64], status: npt.NDArray[np.int32]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """History ``[B, L]`` and seen ``[B, E]``, for the whole batch in one pass over all its items."""
-        batch, width = session.shape
-        lengths = np.array([len(record.items) for record in records], np.intp)
-        everyone = np.arange(batch)
-        rows = np.concatenate([everyone.repeat(lengths), everyone.repeat(width)])
-        items = self._items.find(np.concatenate([*(record.items for record in records), session.ravel()]))
-
-        unknown = (items[-session.size :].reshape(batch, width) == PADDING_INDEX) & (session != PADDING_ID)
-        status[unknown.any(axis=1)] |= Status.UNKNOWN_SESSION_ITEM
-        rows, items = _at_newest_place(rows, items, len(self._items))
-
-        counts = np.bincount(rows, minlength=batch)
-        age = np.cumsum(counts)[rows] - 1 - np.arange(len(rows))  # 0 is a row's newest item
-        history = np.full((batch, self._sizes.history), PADDING_INDEX, np.int32)
-        recent = age < self._sizes.history
-        history[rows[recent], self._sizes.history - 1 - age[recent]] = items[recent]
-        seen = np.full((batch, self._sizes.seen), PADDING_INDEX, np.int32)
-        kept = age < self._sizes.seen
-        newest = np.minimum(counts, self._sizes.seen) - 1
-        seen[rows[kept], (newest[rows] - age)[kept]] = items[kept]
-        status[counts > self._sizes.seen] |= Status.SEEN_TRUNCATED
+        """History ``[B, L]`` and seen ``[B, E]``; what is to be said of them goes into `status`."""
+        lengths = np.array([len(record.items) for record in records], np.int64)
+        stored = [record.items for record in records]
+        history = np.full((len(records), self._sizes.history), PADDING_INDEX, np.int32)
+        seen = np.full((len(records), self._sizes.seen), PADDING_INDEX, np.int32)
+        self._stack(
+            stored[0] if len(stored) == 1 else np.concatenate([_NOBODY.items, *stored]), lengths,
+            np.ascontiguousarray(session), self._items.wire_ids, self._items.indices,
+            history, seen, status,
+        )  # fmt: skip
         return history, seen
-
-
-def _at_newest_place(rows: Indices, items: Indices, item_count: int) -> tuple[Indices, Indices]:
-    """Row by row each real item once, at the place where it occurs last; every row's order is kept."""
-    real = items != PADDING_INDEX
-    rows, items = rows[real], items[real]
-    order = np.argsort(rows, kind="stable")
-    rows, items = rows[order], items[order]
-    newest_first = (rows * item_count + items)[::-1]
-    _, first = np.unique(newest_first, return_index=True)
-    last = np.sort(len(rows) - 1 - first)
-    return rows[last], items[last]

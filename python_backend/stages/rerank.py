@@ -116,6 +116,5 @@ class Rerank(Stage):
             page.vary(diversity, self._lift_weight, self._similarity_weight)
             if self._exploration is not None:
                 page.explore(self._exploration, diversity[:, 0] > 0)
-        for place in range(places):
-            page.choose(place)
+        page.fill(places)
         return page

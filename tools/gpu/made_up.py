@@ -7,7 +7,6 @@ that neither ONNX nor its runtime need be there. It is for measuring and never f
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from python_backend.release import MANIFEST, Release
 from python_backend.stores import open_store
 from tools.data.store import fill_store
 from tools.gpu.parity import REFERENCE
+from tools.releases.artifacts import write_code
 from tools.serving.repository import write_release_models
 from tools.synthetic.catalogue import (
     synthetic_config,
@@ -31,8 +31,6 @@ from tools.training.gpu_export import export_gpu_torch, write_program
 from tools.training.gpu_graphs import GpuRankGraph
 
 NAME = "0000000000fe"
-ROOT = Path(__file__).parents[2]
-CODE = (ROOT / "python_backend", ROOT / "clients" / "tritonrec_client")
 CORRECTION = 0.05
 """The spread of the ranker's last weights, which are 0 before training: all else would count for nothing."""
 
@@ -65,9 +63,7 @@ def make_up(folder: Path, n_items: int, n_users: int, seed: int) -> tuple[Releas
         (artifacts / f"{name}_features.json").write_text(encoder.to_json(), encoding="utf-8")
     weights = config.rerank.model_dump(include={"similarity_weight", "lift_weight"})
     (artifacts / "rerank.json").write_text(json.dumps(weights), encoding="utf-8")
-    for package in CODE:
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(package, path / "code" / package.name, ignore=ignored)
+    write_code(path / "code")
     write_release_models(config.sizes, path / "models")
     manifest = {
         "release": NAME,

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from tritonrec_client.contract import Sizes
 from tritonrec_client.items import Item, write_items
 
+from python_backend.history_loop import compile_loop
+from python_backend.page_loops import compile_loops
 from python_backend.pipeline import load_steps, run_steps
 from python_backend.plan import PLAN, Plan
 from python_backend.release import Release
@@ -36,6 +38,9 @@ CODE = {
     "tritonrec_client": ROOT / "clients" / "tritonrec_client",
 }
 """The packages that a release carries, because its answers depend on them."""
+
+COMPILED = (".nbi", ".nbc")
+"""What numba keeps beside the files of the loops that it has compiled."""
 
 LIFT_USERS = 5000
 """How many users tell which items are hardly ever shown."""
@@ -98,11 +103,25 @@ def write_artifacts(
     wire_ids = dataset.interactions.item_ids[1:].tolist()
     items = (Item(key, title) for key, title in zip(dataset.item_keys, dataset.item_titles, strict=True))
     write_items(artifacts / "items.tsv", zip(wire_ids, items, strict=True))
-    for package, source in CODE.items():
-        shutil.copytree(
-            source, folder / "code" / package, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
-        )
+    write_code(folder / "code")
     write_release_models(sizes, folder / "models", plan=plan)
+
+
+def write_code(folder: Path) -> None:
+    """Copy the stages' code into `folder`, with the loops that were compiled for this machine's processor.
+
+    Each release's stages would compile them anew otherwise, which takes seconds.
+    """
+    compile_loop()
+    compile_loops()
+    for package, source in CODE.items():
+        shutil.copytree(source, folder / package, ignore=_not_code)
+
+
+def _not_code(folder: str, names: list[str]) -> set[str]:
+    if Path(folder).name == "__pycache__":
+        return {name for name in names if not name.endswith(COMPILED)}
+    return {name for name in names if name.endswith(".egg-info")}
 
 
 def measure_lift(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tritonrec_client.contract import Status
 
 from python_backend.features import FeatureEncoder
+from python_backend.history_loop import compile_loop
 from python_backend.release import Release
 from python_backend.stages.base import InvalidRequest
 from python_backend.stages.feature_lookup import FeatureLookup, ItemIndex
@@ -214,9 +215,14 @@ wire_ids = st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 20), unique=True,
 @given(wire_ids, st.lists(st.integers(-1, 2**63 - 1) | st.integers(-1, 20), max_size=20))
 def test_every_item_is_found_by_its_wire_id_and_no_other(items: list[int], asked: list[int]) -> None:
     index = ItemIndex(np.array([-1, *items], np.int64))
-    assert index.find(np.array(items, np.int64)).tolist() == list(range(1, len(items) + 1))
+    asked = [*items, *asked]
+    # A row for each, with one item in its session.
+    nothing, session = np.zeros(0, np.int64), np.array(asked, np.int64).reshape(-1, 1)
+    history, seen = np.zeros((2, len(asked), 1), np.int32)
+    lengths, status = np.zeros(len(asked), np.int64), np.zeros(len(asked), np.int32)
+    compile_loop()(nothing, lengths, session, index.wire_ids, index.indices, history, seen, status)
     expected = [items.index(item) + 1 if item in items else 0 for item in asked]
-    assert index.find(np.array(asked, np.int64)).tolist() == expected
+    assert history[:, 0].tolist() == seen[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
