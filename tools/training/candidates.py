@@ -136,7 +136,7 @@ def retrieved_examples(
         users = owners[chosen]
         histories = histories_before(interactions, users, chosen, history)
         asked = torch.from_numpy(histories)
-        queries = model.tower(torch.from_numpy(features.users[users]), asked, vectors[asked])[:, -1]
+        queries = model.tower.newest(torch.from_numpy(features.users[users]), asked, vectors[asked])
         seen = seen_before(interactions, users, chosen)
         if search is None:
             found, scores = _best_of_all(queries @ vectors.T + model.bias, seen, candidates)

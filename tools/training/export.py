@@ -42,7 +42,7 @@ class RetrieveGraph(nn.Module):
 
     def forward(self, user_features: Tensor, history: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """`candidate` int32 ``[B, K]`` and `retrieval_score` float32 ``[B, K]``, see the contract."""
-        query = self.tower(user_features, history, self.vectors[history.long()])[:, -1]
+        query = self.tower.newest(user_features, history, self.vectors[history.long()])
         logits = query @ self.vectors.T + self.bias
         # Unused places of `seen` hold 0, which is masked already.
         logits = logits.scatter(1, seen.long(), -torch.inf)

@@ -39,7 +39,7 @@ class QueryGraph(nn.Module):
 
     def forward(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
         """`query` float32 ``[B, d]``; `history_vectors` float32 ``[B, L, d]`` are those of `history`."""
-        query: Tensor = self.tower(user_features, history, history_vectors)[:, -1]
+        query: Tensor = self.tower.newest(user_features, history, history_vectors)
         return query
 
 

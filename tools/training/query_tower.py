@@ -30,17 +30,25 @@ class Block(nn.Module):
         )
         self.residual_dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """`hidden` ``[B, T, d]``, `mask` bool ``[B, 1, T, T]`` (True: may be seen)."""
+    def forward(self, hidden: Tensor, mask: Tensor, newest: int | None = None) -> Tensor:
+        """What becomes of `hidden` ``[B, T, d]``; `mask` is bool ``[B, 1, T, T]`` (True: may be seen).
+
+        With `newest`, only of so many positions at the end, ``[B, newest, d]``: the others are still seen.
+        """
         batch, length, width = hidden.shape
+        asking = length if newest is None else newest
         heads = self.query_key_value(self.attention_norm(hidden))
         heads = heads.reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
         attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+            query[:, :, -asking:],
+            key,
+            value,
+            attn_mask=mask[:, :, -asking:],
+            dropout_p=self.dropout if self.training else 0.0,
         )
-        attended = attended.transpose(1, 2).reshape(batch, length, width)
-        hidden = hidden + self.residual_dropout(self.attention_output(attended))
+        attended = attended.transpose(1, 2).reshape(batch, asking, width)
+        hidden = hidden[:, -asking:] + self.residual_dropout(self.attention_output(attended))
         return hidden + self.residual_dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
@@ -80,18 +88,32 @@ class QueryTower(nn.Module):
         `user_features` int ``[B, F]``, `history` int ``[B, L]`` item indices, `history_vectors`
         float ``[B, L, d]`` their item vectors.
         """
+        return self._hidden(user_features, history, history_vectors)[:, 1:]
+
+    def newest(self, user_features: Tensor, history: Tensor, history_vectors: Tensor) -> Tensor:
+        """The last position's query vectors alone, float ``[B, d]``.
+
+        Nothing looks at the other positions after the last block, which is spared most of its work: two
+        fifths of all, in a tower of two blocks.
+        """
+        return self._hidden(user_features, history, history_vectors, newest=1)[:, 0]
+
+    def _hidden(
+        self, user_features: Tensor, history: Tensor, history_vectors: Tensor, newest: int | None = None
+    ) -> Tensor:
         length = history.shape[1]
         user = self.first_token + self.user_embedding(user_features.long())
         tokens = torch.cat([user.unsqueeze(1), history_vectors + self.positions[-length:]], dim=1)
         hidden = self.dropout(tokens)
         mask = self._mask(history)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, start=1):
+            asked = newest if number == len(self.blocks) else None
             if self.recompute and self.training:
-                hidden = checkpoint(block, hidden, mask, use_reentrant=False)
+                hidden = checkpoint(block, hidden, mask, asked, use_reentrant=False)
             else:
-                hidden = block(hidden, mask)
-        hidden = self.norm(hidden)
-        return hidden[:, 1:]
+                hidden = block(hidden, mask, asked)
+        normed: Tensor = self.norm(hidden)
+        return normed
 
     @staticmethod
     def _mask(history: Tensor) -> Tensor:

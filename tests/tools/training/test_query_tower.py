@@ -43,6 +43,17 @@ def test_there_is_a_query_for_every_position(tower: QueryTower, vectors: torch.T
     assert queries.isfinite().all()
 
 
+@pytest.mark.parametrize("history", [[], [5], [5, 9, 2], list(range(1, HISTORY + 1))])
+def test_the_newest_query_alone_is_the_last_of_all(
+    tower: QueryTower, vectors: torch.Tensor, history: list[int]
+) -> None:
+    items = torch.tensor([[0] * (HISTORY - len(history)) + history], dtype=torch.int32)
+    user = torch.tensor([[1, 4]], dtype=torch.int32)
+    with torch.no_grad():
+        queries, newest = (ask(user, items, vectors[items]) for ask in (tower, tower.newest))
+    assert torch.allclose(newest, queries[:, -1], atol=1e-6)
+
+
 @pytest.mark.parametrize("position", range(HISTORY))
 def test_later_items_cannot_change_earlier_queries(
     tower: QueryTower, vectors: torch.Tensor, position: int
