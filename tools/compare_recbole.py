@@ -22,11 +22,11 @@ from tools.data.fetch import FetchError, fetch_missing
 from tools.data.interactions import Interactions
 from tools.data.problems import DataProblems
 from tools.data.split import leave_one_out
+from tools.environment import NoEnvironmentError, prepare
 from tools.evaluation.baselines import top_k
 from tools.evaluation.metrics import Floats, Ints, Items, hit_rate, ndcg, paired_bootstrap, ranks, recall
 from tools.machine import machine
 from tools.progress import Steps
-from tools.recbole.environment import NoEnvironmentError, prepare
 from tools.recbole.ours import NEUMF, NEUMF_ALONE, PLACES, TRANSFORMER, Ours
 from tools.recbole.trainings import TRAININGS, Job, Training, read_scores, write_events
 from tools.releases.manifest import combined_hash
@@ -61,6 +61,7 @@ FIGURES: dict[str, tuple[str, Callable[[Ints], Floats]]] = {
 }
 """What lists are compared by: the name in the file, the one for people, and the figure per user."""
 TRAINER = Path(__file__).parent / "recbole" / "train.py"
+REQUIREMENTS = TRAINER.with_name("requirements.txt")
 
 
 class TrainingFailed(RuntimeError):
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = options.work / events_hash(interactions)
     try:
         if not options.trained:
-            python = prepare(options.work / "venv", console.print)
+            python = prepare(options.work / "venv", REQUIREMENTS, console.print, of="RecBole (1.6 GB)")
             write_events(interactions, work / "data")
             for training in chosen:
                 train(training, python, work, config, interactions, console)

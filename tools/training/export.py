@@ -29,6 +29,7 @@ class RetrieveGraph(nn.Module):
     """The retriever as it is served: item vectors are constants, seen items cannot come back."""
 
     vectors: Tensor
+    bias: Tensor
 
     def __init__(self, retriever: Retriever, sizes: Sizes) -> None:
         super().__init__()

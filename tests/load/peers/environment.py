@@ -6,45 +6,22 @@ python tests/load/peers/environment.py --venv build/peers/venv
 from __future__ import annotations
 
 import argparse
-import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tools import environment
+from tools.environment import NoEnvironmentError
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 DEFAULT = Path("build/peers/venv")
 OK, FAILED = 0, 1
 
 
-class NoEnvironmentError(RuntimeError):
-    """The environment could not be made; the message says why."""
-
-
-def is_ready(venv: Path) -> bool:
-    """Whether `venv` holds what the requirements say now."""
-    return _stamp(venv).is_file()
-
-
 def prepare(venv: Path, say: Callable[[str], object]) -> Path:
     """The Python of `venv`, made with the requirements where it is missing. Raises NoEnvironmentError."""
-    python = venv.absolute() / "bin" / "python"
-    if is_ready(venv):
-        return python
-    say(f"installing the peers into {venv}: about 600 MB, some minutes")
-    pip = (str(python), "-m", "pip")
-    commands = (
-        [sys.executable, "-m", "venv", "--clear", str(venv)],
-        [*pip, "install", "--quiet", "--disable-pip-version-check", "--requirement", str(REQUIREMENTS)],
-        [*pip, "check"],
-    )
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-            raise NoEnvironmentError(f"{' '.join(command)}: exit status {done.returncode}: {' '.join(last)}")
-    _stamp(venv).touch()
-    return python
+    return environment.prepare(venv, REQUIREMENTS, say, of="the peers (600 MB)")
 
 
 def versions(python: Path, names: Sequence[str]) -> dict[str, str]:
@@ -55,10 +32,6 @@ def versions(python: Path, names: Sequence[str]) -> dict[str, str]:
     )
     done = subprocess.run([str(python), "-c", script, *names], capture_output=True, text=True, check=True)
     return dict(zip(("python", *names), done.stdout.split(), strict=True))
-
-
-def _stamp(venv: Path) -> Path:
-    return venv / f"installed-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
