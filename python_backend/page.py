@@ -50,6 +50,7 @@ class Page:
         self._filled, self._pinned, self._drawn = np.zeros((3, batch, results), bool)
         self._propensity = np.ones((batch, results), np.float32)
         self._exploration: Exploration | None = None
+        self._drawn_from = results  # the first place that is drawn
 
     def vary(
         self, diversity: npt.NDArray[np.float32], lift_weight: np.float32, similarity_weight: np.float32
@@ -61,6 +62,7 @@ class Page:
     def explore(self, exploration: Exploration, explored: npt.NDArray[np.bool_]) -> None:
         """The last places of the rows that are `explored` [B] are drawn."""
         self._exploration, self._explored = exploration, explored
+        self._drawn_from = self._results - exploration.places
 
     def put(self, items: npt.NDArray[np.int32]) -> None:
         """Count each row's item [B], an index, as one that stands on the page, whoever put it there."""
@@ -79,8 +81,8 @@ class Page:
         column = value.argmax(axis=1)
         filled = np.isfinite(value[rows, column])
         found = (filled & (self.items[rows, column] == items)).astype(np.float64)
-        if (exploration := self._exploration_of(place)) is not None:
-            columns, chances = exploration.chances(self.items, value)
+        if self._exploration is not None and place >= self._drawn_from:
+            columns, chances = self._exploration.chances(self.items, value)
             same = self.items[rows[:, None], columns] == items[:, None]
             found = np.where(self._explored, (chances * same).sum(axis=1), found)
         if (pin := self._pin_columns[place]) >= 0:
@@ -90,9 +92,8 @@ class Page:
 
     def fill(self, places: int) -> None:
         """Fill the first `places` of every row, each with its best open column, or with one that is drawn."""
-        drawn_from = places if self._exploration is None else self._results - self._exploration.places
-        self._fill(0, min(places, drawn_from), np.full(len(self.items), -1))
-        for place in range(drawn_from, places):
+        self._fill(0, min(places, self._drawn_from), np.full(len(self.items), -1))
+        for place in range(self._drawn_from, places):
             self._fill(place, place + 1, self._draw(place))
 
     def finish(self, inputs: Arrays) -> dict[str, Array]:
@@ -120,11 +121,6 @@ class Page:
             "propensity": propensity,
             "status": status,
         }
-
-    def _exploration_of(self, place: int) -> Exploration | None:
-        if self._exploration is None or place < self._results - self._exploration.places:
-            return None
-        return self._exploration
 
     def _filling(self) -> tuple[Array, ...]:
         """What is worth what, as the loops take it."""

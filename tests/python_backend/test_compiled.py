@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.releases.artifacts import write_code
+from tools.releases.code import write_code
 
 MISSES = """
 from python_backend.history_loop import compile_loop

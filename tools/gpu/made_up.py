@@ -17,7 +17,7 @@ from python_backend.release import MANIFEST, Release
 from python_backend.stores import open_store
 from tools.data.store import fill_store
 from tools.gpu.parity import REFERENCE
-from tools.releases.artifacts import write_code
+from tools.releases.code import write_code
 from tools.serving.repository import write_release_models
 from tools.synthetic.catalogue import (
     synthetic_config,

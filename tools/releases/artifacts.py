@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from tritonrec_client.contract import Sizes
 from tritonrec_client.items import Item, write_items
 
-from python_backend.history_loop import compile_loop
-from python_backend.page_loops import compile_loops
 from python_backend.pipeline import load_steps, run_steps
 from python_backend.plan import PLAN, Plan
 from python_backend.release import Release
@@ -22,6 +20,7 @@ from tools.config.rankers import MAIN
 from tools.config.training import RerankConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
+from tools.releases.code import write_code
 from tools.serving.repository import write_release_models
 from tools.training.checkpoint import write_checkpoint
 from tools.training.export import export_rank
@@ -31,16 +30,6 @@ from tools.training.lift import exposure_lift
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
 from tools.training.windows import histories_before
-
-ROOT = Path(__file__).parents[2]
-CODE = {
-    "python_backend": ROOT / "python_backend",
-    "tritonrec_client": ROOT / "clients" / "tritonrec_client",
-}
-"""The packages that a release carries, because its answers depend on them."""
-
-COMPILED = (".nbi", ".nbc")
-"""What numba keeps beside the files of the loops that it has compiled."""
 
 LIFT_USERS = 5000
 """How many users tell which items are hardly ever shown."""
@@ -105,23 +94,6 @@ def write_artifacts(
     write_items(artifacts / "items.tsv", zip(wire_ids, items, strict=True))
     write_code(folder / "code")
     write_release_models(sizes, folder / "models", plan=plan)
-
-
-def write_code(folder: Path) -> None:
-    """Copy the stages' code into `folder`, with the loops that were compiled for this machine's processor.
-
-    Each release's stages would compile them anew otherwise, which takes seconds.
-    """
-    compile_loop()
-    compile_loops()
-    for package, source in CODE.items():
-        shutil.copytree(source, folder / package, ignore=_not_code)
-
-
-def _not_code(folder: str, names: list[str]) -> set[str]:
-    if Path(folder).name == "__pycache__":
-        return {name for name in names if not name.endswith(COMPILED)}
-    return {name for name in names if name.endswith(".egg-info")}
 
 
 def measure_lift(

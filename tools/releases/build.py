@@ -24,7 +24,8 @@ from tools.evaluation.comparison import Comparison, page_ranks, question_hashes
 from tools.evaluation.evaluation import Evaluation
 from tools.evaluation.report import write_report
 from tools.progress import Steps
-from tools.releases.artifacts import CODE, ROOT, unit_vectors, write_artifacts
+from tools.releases.artifacts import unit_vectors, write_artifacts
+from tools.releases.code import CODE, ROOT
 from tools.releases.drafts import draft_in
 from tools.releases.exploration import write_exploration
 from tools.releases.folder import find_releases
