@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from python_backend.item_index import BLOCK, CHUNK, CODE_LIMIT, NEVER, PADDING_SCORE, ItemIndex
+from python_backend.item_index import BLOCK, CODE_LIMIT, NEVER, PADDING_SCORE, ItemIndex
 
 ROUNDING = 1e-5
 """How wrong float32 sums may be, as a part of the greatest score there can be."""
@@ -80,8 +80,8 @@ class ExactSearch:
         self._code_error = np.float32(index.code_error)
         self._block_scales = index.scales.reshape(-1, BLOCK).max(axis=1)
         self._greatest_scale = self._block_scales.max()
-        chunks = len(index.codes) // CHUNK
-        limits = np.linspace(0, chunks, min(threads, chunks) + 1).astype(int).tolist()
+        blocks = len(index.codes) // BLOCK
+        limits = np.linspace(0, blocks, min(threads, blocks) + 1).astype(int).tolist()
         self._ranges = list(pairwise(limits))
         self._threads = ThreadPoolExecutor(len(self._ranges), "search") if len(self._ranges) > 1 else None
 
@@ -129,7 +129,7 @@ class ExactSearch:
         maxima, sums = np.empty((2, len(batch.coded), len(index.codes) // BLOCK), np.float32)
 
         def scan_part(limits: tuple[int, int]) -> None:
-            before = (batch.seen < limits[0] * CHUNK).sum(axis=1)
+            before = (batch.seen < limits[0] * BLOCK).sum(axis=1)
             self._kernels.scan(
                 index.codes, index.scales, index.bias, batch.coded, batch.steps, batch.seen,
                 before, *limits, maxima, sums,

@@ -21,11 +21,9 @@ INDEX = "retrieve_index"
 CODE_LIMIT = 127
 """Codes are from −127 to 127; −128 would have no opposite."""
 
-CHUNK = 256
-"""The index holds a whole number of so many items; those that fill it up can never be found."""
-
 BLOCK = 32
-"""A scan gives one maximum for each so many items; chunks are a whole number of blocks."""
+"""A scan gives one maximum for each so many items. An index is a whole number of blocks; the items that fill
+it up can never be found."""
 
 NEVER = np.float32(-1e30)
 """The bias, and so the score, of what must never be found: finite, so that no NaN arises from it."""
@@ -41,7 +39,7 @@ class ItemIndex:
     """A catalogue to search in.
 
     Attributes:
-        codes: int8 ``[n, d]``, where n is a multiple of CHUNK.
+        codes: int8 ``[n, d]``, where n is a multiple of BLOCK.
         scales: float32 ``[n]``: an item's vector is about its codes times its scale.
         bias: float32 ``[n]``, added to an item's score; NEVER for padding, which is item 0 and those after
             the last.
@@ -68,7 +66,7 @@ class ItemIndex:
         if not np.isfinite(vectors).all() or not np.isfinite(bias[1:]).all():
             raise ValueError("vectors and bias hold values that are not finite")
         vectors = np.ascontiguousarray(vectors, np.float32)
-        n, width = -len(vectors) // CHUNK * -CHUNK, vectors.shape[1]
+        n, width = -len(vectors) // BLOCK * -BLOCK, vectors.shape[1]
         codes = np.zeros((n, width), np.int8)
         scales = np.zeros(n, np.float32)
         code_error = longest = 0.0
@@ -101,7 +99,7 @@ class ItemIndex:
             for name in ("codes", "scales", "bias", "vectors")
         )
         n, width = codes.shape
-        if n % CHUNK or scales.shape != (n,) or bias.shape != (n,) or vectors.shape[1:] != (width,):
+        if n % BLOCK or scales.shape != (n,) or bias.shape != (n,) or vectors.shape[1:] != (width,):
             raise ValueError(f"{folder}: the arrays of the index do not fit together")
         code_error, longest = np.load(folder / "bounds.npy").tolist()
         return cls(codes, scales, bias, vectors, code_error, longest)

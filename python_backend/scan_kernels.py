@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from python_backend.compiled import compiled, constant, types
-from python_backend.item_index import BLOCK, CHUNK, NEVER
-
-BLOCKS_IN_CHUNK = CHUNK // BLOCK
+from python_backend.item_index import BLOCK, NEVER
 
 # Sums in any order, so that they fit into vector registers, and no NaN, which finite inputs never give.
 FAST = {"reassoc", "contract", "arcp", "nnan", "nsz"}
@@ -45,45 +43,46 @@ def compile_kernels(width: int) -> Kernels:
         codes: Any, scales: Any, bias: Any, queries: Any, steps: Any, seen: Any,
         next_seen: Any, begin: int, end: int, maxima: Any, sums: Any,
     ) -> None:  # fmt: skip
-        dots, scores = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.float32)
-        for chunk in range(begin, end):
-            first = chunk * CHUNK
-            stop = first + CHUNK
+        # A block at a time: its scores take so few instructions that the next block's codes, which the
+        # processor has asked memory for, are not yet there. Of 256 items at a time a tenth more is waited for.
+        dots, scores = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+        bits = scores.view(np.int32)
+        for block in range(begin, end):
+            first = block * BLOCK
+            stop = first + BLOCK
             # Slices begin at 0, which spares the loops a look whether an index counts from the end.
-            chunk_codes, chunk_scales, chunk_bias = codes[first:stop], scales[first:stop], bias[first:stop]
+            block_codes, block_scales, block_bias = codes[first:stop], scales[first:stop], bias[first:stop]
             for row in range(len(queries)):
                 query, step = queries[row], steps[row]
-                for item in range(CHUNK):
+                for item in range(BLOCK):
                     dot = np.int32(0)
                     for place in range(width):
-                        dot += np.int32(chunk_codes[item, place]) * np.int32(query[place])
+                        dot += np.int32(block_codes[item, place]) * np.int32(query[place])
                     dots[item] = dot
-                for item in range(CHUNK):
-                    scores[item] = step * np.float32(dots[item]) * chunk_scales[item] + chunk_bias[item]
+                for item in range(BLOCK):
+                    scores[item] = step * np.float32(dots[item]) * block_scales[item] + block_bias[item]
                 place = next_seen[row]
                 while place < seen.shape[1] and seen[row, place] < stop:
                     scores[seen[row, place] - first] = NEVER
                     place += 1
                 next_seen[row] = place
-                for block in range(BLOCKS_IN_CHUNK):
-                    part = scores[block * BLOCK : (block + 1) * BLOCK]
-                    # Floats are ordered as their bits are, but for those below 0, which this turns round:
-                    # the greatest of integers is found a vector at a time, that of floats one by one.
-                    bits, greatest = part.view(np.int32), LEAST
-                    for item in range(BLOCK):
-                        greatest = max(greatest, np.int32(bits[item] ^ ((bits[item] >> SIGN_BIT) & BUT_SIGN)))
-                    greatest = np.int32(greatest ^ ((greatest >> SIGN_BIT) & BUT_SIGN))
-                    best = greatest.view(np.float32)
-                    total = ZERO
-                    for item in range(BLOCK):
-                        power = (part[item] - best) * LOG2E
-                        power = power if power > LEAST_POWER else LEAST_POWER
-                        whole = np.int32(power - HALF)
-                        x = power - np.float32(whole)
-                        series = ONE + x * (C1 + x * (C2 + x * (C3 + x * (C4 + x * (C5 + x * C6)))))
-                        total += series * np.int32((whole + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float32)
-                    maxima[row, chunk * BLOCKS_IN_CHUNK + block] = best
-                    sums[row, chunk * BLOCKS_IN_CHUNK + block] = total
+                # Floats are ordered as their bits are, but for those below 0, which this turns round: the
+                # greatest of integers is found a vector at a time, that of floats one by one.
+                greatest = LEAST
+                for item in range(BLOCK):
+                    greatest = max(greatest, np.int32(bits[item] ^ ((bits[item] >> SIGN_BIT) & BUT_SIGN)))
+                greatest = np.int32(greatest ^ ((greatest >> SIGN_BIT) & BUT_SIGN))
+                best = greatest.view(np.float32)
+                total = ZERO
+                for item in range(BLOCK):
+                    power = (scores[item] - best) * LOG2E
+                    power = power if power > LEAST_POWER else LEAST_POWER
+                    whole = np.int32(power - HALF)
+                    x = power - np.float32(whole)
+                    series = ONE + x * (C1 + x * (C2 + x * (C3 + x * (C4 + x * (C5 + x * C6)))))
+                    total += series * np.int32((whole + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float32)
+                maxima[row, block] = best
+                sums[row, block] = total
 
     def collect(
         codes: Any, scales: Any, bias: Any, query: Any, step: Any, seen: Any,

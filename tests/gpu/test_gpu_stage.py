@@ -16,7 +16,7 @@ from python_backend.item_index import ItemIndex
 from python_backend.release import Release
 from tools.gpu.catalogue import Catalogue
 from tools.gpu.device_index import DeviceIndex
-from tools.gpu.parity import NEAR, Reference, difference
+from tools.gpu.parity import NEAR, Reference, score_difference
 from tools.gpu.retrieval import agreement, float_list
 from tools.gpu.serving import stage_requests
 
@@ -75,10 +75,8 @@ def test_a_batch_of_every_size_is_answered_like_its_rows_in_other_company(
     whole = stage(requests)
     part = stage({name: array[:rows] for name, array in requests.items()})
 
-    for name, array in part.items():
-        assert array.shape == (rows, made_up[0].sizes.candidates)
-        if array.dtype == np.float32:
-            assert difference(array, whole[name][:rows]) <= NEAR
+    assert {array.shape for array in part.values()} == {(rows, made_up[0].sizes.candidates)}
+    assert score_difference(part, {name: array[:rows] for name, array in whole.items()}) <= NEAR
     assert (part["candidate"] == whole["candidate"][:rows]).mean() > 0.99
 
 

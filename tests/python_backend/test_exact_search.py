@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from python_backend.exact_search import ExactSearch
-from python_backend.item_index import CHUNK, PADDING_SCORE, ItemIndex
+from python_backend.item_index import BLOCK, PADDING_SCORE, ItemIndex
 from tools.synthetic.vectors import clustered_vectors
 
 WIDTH, K = 16, 50
@@ -60,7 +60,7 @@ def assert_log_probabilities(found: NDArray[Any], wanted: NDArray[Any]) -> None:
         assert np.abs(found - wanted).max() < 2e-3
 
 
-@pytest.mark.parametrize("items", [1, 30, K, CHUNK - 1, CHUNK, 1682, 20_000])
+@pytest.mark.parametrize("items", [1, 30, K, BLOCK - 1, BLOCK, 255, 1682, 20_000])
 @pytest.mark.parametrize("rows", [1, 5])
 def test_the_list_is_that_of_the_float_search(items: int, rows: int) -> None:
     vectors, bias = catalogue(items)

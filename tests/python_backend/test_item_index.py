@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from python_backend.item_index import CHUNK, NEVER, ItemIndex
+from python_backend.item_index import BLOCK, NEVER, ItemIndex
 
 
 def made(items: int = 300, width: int = 8) -> ItemIndex:
@@ -36,7 +36,7 @@ def test_the_stated_error_is_the_greatest_of_any_item() -> None:
 
 def test_padding_can_never_be_found() -> None:
     index = made()
-    assert len(index.codes) == len(index.bias) == 2 * CHUNK
+    assert len(index.codes) == len(index.bias) == 10 * BLOCK
     assert index.bias[0] == NEVER
     assert (index.bias[301:] == NEVER).all()
     assert (index.bias[1:301] > -10).all()

@@ -42,7 +42,7 @@ def prepare(job: dict[str, Any], settings: dict[str, Any], data: dict[str, str])
         "valid_metric": "NDCG@10",
         "MAX_ITEM_LIST_LENGTH": job["history"],
         "seed": job["seed"],
-        "use_gpu": False,
+        "use_gpu": torch.cuda.is_available(),
         "show_progress": False,
         "state": "ERROR",
         "epochs": job["epochs"],
@@ -54,6 +54,9 @@ def prepare(job: dict[str, Any], settings: dict[str, Any], data: dict[str, str])
     loaders = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(job["model"])(config, loaders[0]._dataset).to(config["device"])
+    # One of RecBole's modules turns this on for all models when it is imported; it looks for NaN after each
+    # operation, changes no result and takes as long as the training itself.
+    torch.autograd.set_detect_anomaly(False)
     return get_trainer(config["MODEL_TYPE"], job["model"])(config, model), loaders
 
 
@@ -89,7 +92,8 @@ def scores_of(trainer: Any, test: Any, users: int, items: int) -> np.ndarray[Any
         some = rows[start : start + USERS_AT_ONCE]
         theirs = dataset.token2id("user_id", [str(row) for row in some])
         with torch.no_grad():
-            found = full_sort_scores(theirs, trainer.model, test).cpu().numpy().astype(np.float32)
+            scored = full_sort_scores(theirs, trainer.model, test, device=trainer.device)
+        found = scored.cpu().numpy().astype(np.float32)
         scores[np.ix_(some, known)] = found[:, columns]
     return scores
 
@@ -113,6 +117,7 @@ def main() -> None:
         "settings": settings,
         "epochs": epochs,
         "validation_ndcg_10": validation,
+        "device": str(trainer.config["device"]),
         "seconds_choosing": chosen - began,
         "seconds_training": trained - chosen,
     }
