@@ -43,8 +43,8 @@ def compile_kernels(width: int) -> Kernels:
         codes: Any, scales: Any, bias: Any, queries: Any, steps: Any, seen: Any,
         next_seen: Any, begin: int, end: int, maxima: Any, sums: Any,
     ) -> None:  # fmt: skip
-        # A block at a time: its scores take so few instructions that the next block's codes, which the
-        # processor has asked memory for, are not yet there. Of 256 items at a time a tenth more is waited for.
+        # A block at a time: while its scores are worked out, the processor fetches the next one's codes. With
+        # 256 items at a time it would run out of work to fetch for, and wait a tenth longer.
         dots, scores = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
         bits = scores.view(np.int32)
         for block in range(begin, end):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ class ChannelLists:
     histories: NDArray[np.int32]
     lists: dict[str, NDArray[Any]]
     wanted: NDArray[np.int32]
+
+    def rows_of(self, rows: NDArray[np.bool_]) -> ChannelLists:
+        """Some of the moments, bool ``[n]``."""
+        lists = {name: array[rows] for name, array in self.lists.items()}
+        return ChannelLists(self.users[rows], self.histories[rows], lists, self.wanted[rows])
 
 
 class Channels:
@@ -76,15 +81,8 @@ class Channels:
             yield ChannelLists(users, inputs["history"], self(inputs), interactions.items[chosen])
 
 
-def merged_examples(
-    channels: Channels,
-    merge: Merge,
-    interactions: Interactions,
-    features: Features,
-    events: NDArray[np.int64],
-    sizes: Sizes,
-) -> RankingExamples:
-    """What the merged `channels` would have given just before each of `events`."""
+def merged_examples(merge: Merge, lists: Iterable[ChannelLists], sizes: Sizes) -> RankingExamples:
+    """What `merge` makes of the channels' `lists`, moment by moment."""
     nothing = np.zeros((0, sizes.candidates), dtype=np.int32)
     parts = [
         RankingExamples(
@@ -95,7 +93,7 @@ def merged_examples(
             np.zeros(0, dtype=np.int64),
         )
     ]
-    for found in channels.before(interactions, features, events, sizes):
+    for found in lists:
         merged = merge(found.lists)
         candidates, scores = merged[CANDIDATE.name], merged[RETRIEVAL_SCORE.name]
         hit = candidates == found.wanted[:, None]

@@ -15,8 +15,10 @@ from tritonrec_client.contract import CANDIDATE, RETRIEVAL_SCORE
 from python_backend.stages.merge import Merge, Weights, above_lowest
 from tools.channels.merged import ChannelLists
 
-EXAMPLES = 3000
-"""Moments that the weights are fitted on: there are three for each channel."""
+EXAMPLES = 8000
+"""Moments that the weights are fitted on. There are only three weights for each channel, but channels say
+nearly the same: with three draws of 3,000 the merged order's NDCG@10 on MovieLens' validation items was 0.150
+to 0.156, with three draws of 8,000 it was 0.152 to 0.154."""
 STEPS = 60
 LEAST = 1e-3
 """The least that reciprocal ranks are multiplied by: below 0 their order would be turned round."""

@@ -112,7 +112,8 @@ def retrieval_of(config: BuildConfig, retriever: Retriever, features: Features, 
     merge = Merge.open(folder / "merge", config.sizes.candidates)
 
     def merged(interactions: Interactions, events: NDArray[np.int64]) -> RankingExamples:
-        return merged_examples(channels, merge, interactions, features, events, config.sizes)
+        lists = channels.before(interactions, features, events, config.sizes)
+        return merged_examples(merge, lists, config.sizes)
 
     return merged
 
@@ -134,10 +135,7 @@ def train_slots(
     ``blend`` and ``blend_light``. `validation` is only measured, by the retriever.
     """
     interactions, features, sizes = material.interactions, material.features, config.sizes
-    newer = newest_counts(interactions, config.rank)
-    older = interactions.without_last(newer)
-    place = np.arange(interactions.n_events) - np.repeat(interactions.offsets[:-1], interactions.lengths)
-    events = np.flatnonzero(place >= np.repeat(interactions.lengths - newer, interactions.lengths))
+    older, events = folded(interactions, config)
     with (
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker) as other,
         tempfile.TemporaryDirectory(dir=folder.parent) as temporary,
@@ -189,6 +187,14 @@ def _timed_retriever(*arguments: Any, **keywords: Any) -> tuple[Retriever, Curve
     return *train_retriever(*arguments, **keywords), time.perf_counter() - began
 
 
+def folded(interactions: Interactions, config: BuildConfig) -> tuple[Interactions, NDArray[np.int64]]:
+    """Each user's older events, and the places among all of the newer ones, int64 ``[n]``."""
+    newer = newest_counts(interactions, config.rank)
+    place = np.arange(interactions.n_events) - np.repeat(interactions.offsets[:-1], interactions.lengths)
+    events = np.flatnonzero(place >= np.repeat(interactions.lengths - newer, interactions.lengths))
+    return interactions.without_last(newer), events
+
+
 def _fit_merge(
     config: BuildConfig,
     past: Material,
@@ -196,7 +202,7 @@ def _fit_merge(
     events: NDArray[np.int64],
     folder: Path,
 ) -> Merge:
-    """The merge of the channels in `folder`, fitted to some of `events`."""
+    """The merge of the channels in `folder`, which learned from `past`, fitted to some of `events`."""
     merge = plain_merge(config.channels, config.merge.constant, config.sizes.candidates)
     some = np.sort(np.random.default_rng(config.seed).permutation(events)[:EXAMPLES])
     channels = Channels(folder, config.channels)
