@@ -3,7 +3,7 @@ PYTHON_VENV := .venv/bin/python
 CONFIG ?= tools/config/movielens-100k.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data build demo serve test test-gpu lint chaos bench-gpu bench-retrieval bench-switching bench-refresh load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
+.PHONY: help setup data build demo serve test test-gpu lint chaos bench-gpu bench-retrieval bench-switching bench-refresh bench-merging load capacity tune overload peers peers-setup bench bench-ingest bench-scale results clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-retrieval: setup ## searching a million items against the memory's bandwid
 
 bench-switching: build ## 20 activations and rollbacks under load (SWITCHING="--releases A B --every 30"): failures, p99
 	@$(PYTHON_VENV) tools/bench_switching.py --build build $(SWITCHING)
+
+bench-merging: data ## does merging channels pay after ranking? (MERGING="--channels transformer,gru,ease"; half an hour)
+	@$(PYTHON_VENV) tools/bench_merging.py --config $(CONFIG) $(MERGING)
 
 bench-refresh: data ## refresh against full build, and items that nobody has met (half an hour)
 	@$(PYTHON_VENV) tools/bench_refresh.py --config $(CONFIG)

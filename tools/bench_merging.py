@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +28,7 @@ from tools.channels.merged import Channels, merged_examples, plain_merge
 from tools.channels.merging import fit_merge
 from tools.channels.registry import MODULES
 from tools.config.build import BuildConfig, ConfigError, load_config
-from tools.config.channels import ChannelConfig, TransformerChannel
+from tools.config.channels import ChannelConfig
 from tools.data.dataset import Dataset, load_dataset
 from tools.data.fetch import FetchError, fetch_missing
 from tools.data.problems import DataProblems
@@ -51,6 +51,7 @@ examples:
 exit status: 0 done, 2 the configuration, the data or the arguments need a change
 """
 OK, BAD_INPUT = 0, 2
+TRANSFORMER = "transformer"
 CHANNELS = "transformer,gru,ease"
 EVIDENCE = 0.15
 SINGLE, MERGED = "one channel", "merged"
@@ -75,9 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     single = config.model_copy(update={"channels": (), "rankers": ()})
     ranked = config.rank.model_copy(update={"evidence": options.evidence})
-    merged = single.model_copy(update={"channels": tuple(options.channels), "rank": ranked})
+    adapter: TypeAdapter[ChannelConfig] = TypeAdapter(ChannelConfig)
+    channels = tuple(
+        adapter.validate_python({"model": model, "quota": config.sizes.candidates})
+        for model in options.channels
+    )
+    merged = single.model_copy(update={"channels": channels, "rank": ranked})
     figures = {
-        "channels": [channel.model for channel in options.channels],
+        "channels": options.channels,
         "evidence": {SINGLE: config.rank.evidence, MERGED: options.evidence},
         "seed": config.seed,
         "machine": machine(),
@@ -203,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--channels",
         type=_channels,
-        default=_channels(CHANNELS),
+        default=CHANNELS.split(","),
         metavar="A,B",
         help=f"what is merged, with the transformer among them; default: {CHANNELS}",
     )
@@ -221,17 +227,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _channels(text: str) -> list[ChannelConfig]:
-    adapter: TypeAdapter[ChannelConfig] = TypeAdapter(ChannelConfig)
-    try:
-        channels = [adapter.validate_python({"model": model}) for model in text.split(",")]
-    except ValidationError:
-        raise argparse.ArgumentTypeError(
-            f"found {text!r}; allowed are {', '.join(MODULES)} and transformer, between commas"
-        ) from None
-    if not any(isinstance(channel, TransformerChannel) for channel in channels):
+def _channels(text: str) -> list[str]:
+    models = text.split(",")
+    if unknown := [model for model in models if model not in (TRANSFORMER, *MODULES)]:
+        allowed = ", ".join((TRANSFORMER, *MODULES))
+        raise argparse.ArgumentTypeError(f"found {unknown[0]!r}; allowed are {allowed}, between commas")
+    if TRANSFORMER not in models:
         raise argparse.ArgumentTypeError(f"found {text!r}; the transformer must be among them")
-    return channels
+    return models
 
 
 if __name__ == "__main__":

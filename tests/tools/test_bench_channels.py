@@ -5,27 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_material import crowd
 
 from tools.bench_channels import BAD_INPUT, OK, main
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """The crowd's events as a file, and a configuration that names it."""
-    events = crowd()
-    rows = [
-        f"{user},{item},{events.timestamps[place]}"
-        for user in range(events.n_users)
-        for place, item in enumerate(events.user(user).tolist(), int(events.offsets[user]))
-    ]
-    (tmp_path / "events.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
-    (tmp_path / "config.toml").write_text(
-        'name = "crowd"\n[data.events]\n'
-        f'path = "{tmp_path / "events.csv"}"\nuser = "user"\nitem = "item"\ntimestamp = "time"\n'
-        "[contract]\ncandidates = 30\nresults = 5\nhistory = 6\nseen = 24\nuser_features = 1\n"
-    )
-    return tmp_path / "config.toml"
 
 
 def rows_of(arguments: list[str], tmp_path: Path) -> list[dict[str, float]]:
@@ -36,9 +17,9 @@ def rows_of(arguments: list[str], tmp_path: Path) -> list[dict[str, float]]:
 
 
 def test_each_channel_and_seed_has_a_row_and_what_people_like_tells_more_than_popularity(
-    config: Path, tmp_path: Path
+    crowd_config: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--config", str(config), "--models", "user_knn,popularity", "--seeds", "1,2"]
+    arguments = ["--config", str(crowd_config), "--models", "user_knn,popularity", "--seeds", "1,2"]
     rows = rows_of(arguments, tmp_path)
     assert [(row["model"], row["seed"]) for row in rows] == [
         ("user_knn", 1),
@@ -51,8 +32,8 @@ def test_each_channel_and_seed_has_a_row_and_what_people_like_tells_more_than_po
         assert all(row["fit s"] > 0 and row["MB"] > 0 and row["ms"] > 0 for row in rows)
 
 
-def test_nothing_of_what_others_did_finds_items_that_were_removed(config: Path, tmp_path: Path) -> None:
-    (row,) = rows_of(["--config", str(config), "--models", "item_knn", "--removed", "0.3"], tmp_path)
+def test_nothing_of_what_others_did_finds_items_that_were_removed(crowd_config: Path, tmp_path: Path) -> None:
+    (row,) = rows_of(["--config", str(crowd_config), "--models", "item_knn", "--removed", "0.3"], tmp_path)
     assert row["recall_100"] == row["ratio"] == 0
     assert 0 < row["chance"] <= 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,8 @@ from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
 from tools.config.rankers import BlendConfig, RankerConfig, check_rankers
+from tools.config.toml_file import ConfigError as ConfigError
+from tools.config.toml_file import read_toml
 from tools.config.training import DistributedConfig, RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.config.vectors import VectorsConfig
 from tools.data.problems import shown
@@ -43,14 +44,6 @@ _SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 _DEFAULT_SIZES = Sizes()
-
-
-class ConfigError(ValueError):
-    """The configuration cannot be used; `problems` holds one readable line for each thing to change."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problems))
 
 
 class Source(Section):
@@ -268,16 +261,11 @@ class BuildConfig(Section):
 
 
 def load_config(path: str | Path) -> BuildConfig:
-    """Read and check the TOML file at `path`.
+    """Read and check the TOML file at `path`, laid over the one that its key `base` names, if it has one.
 
     Raises ConfigError, which lists every problem: the file, the key, what was found, what is allowed.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+    content = read_toml(Path(path))
     if url := os.environ.get(STORE):
         content["store"] = {"url": url}
     served, profiles = os.environ.get(PROFILE), content.get("profiles", [])
