@@ -1,8 +1,7 @@
 """The loops of the search over a catalogue, compiled by numba for the processor that they run on.
 
 A library's matrix products write a score for every item, which is as many bytes again to write and read;
-here scores live in a buffer of a few kilobytes, and only what the search asks for leaves it. The integer
-products become the processor's own 8- and 16-bit instructions (AVX-512 VNNI where there is one).
+here scores live in a buffer of a few hundred bytes, and only what the search asks for leaves it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from python_backend.compiled import compiled, constant, types
+from python_backend.dot_product import dot
 from python_backend.item_index import BLOCK, NEVER
 
 # Sums in any order, so that they fit into vector registers, and no NaN, which finite inputs never give.
@@ -55,10 +55,7 @@ def compile_kernels(width: int) -> Kernels:
             for row in range(len(queries)):
                 query, step = queries[row], steps[row]
                 for item in range(BLOCK):
-                    dot = np.int32(0)
-                    for place in range(width):
-                        dot += np.int32(block_codes[item, place]) * np.int32(query[place])
-                    dots[item] = dot
+                    dots[item] = dot(block_codes[item], query, width)
                 for item in range(BLOCK):
                     scores[item] = step * np.float32(dots[item]) * block_scales[item] + block_bias[item]
                 place = next_seen[row]
@@ -95,11 +92,7 @@ def compile_kernels(width: int) -> Kernels:
             stop = first + BLOCK
             block_codes, block_scales, block_bias = codes[first:stop], scales[first:stop], bias[first:stop]
             for item in range(BLOCK):
-                # As above; a function of its own would count as another, and be compiled, at each start.
-                dot = np.int32(0)
-                for place in range(width):
-                    dot += np.int32(block_codes[item, place]) * np.int32(query[place])
-                dots[item] = dot
+                dots[item] = dot(block_codes[item], query, width)
             for item in range(BLOCK):
                 scores[item] = step * np.float32(dots[item]) * block_scales[item] + block_bias[item]
             while next_seen < len(seen) and seen[next_seen] < stop:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -27,13 +27,13 @@ from tools.channels.fitting import fit_channels, write_transformer
 from tools.channels.merged import Channels, merged_examples, plain_merge
 from tools.channels.merging import fit_merge
 from tools.channels.registry import MODULES
+from tools.checks import CheckFailed
 from tools.config.build import BuildConfig, ConfigError, load_config
-from tools.config.channels import ChannelConfig
 from tools.data.dataset import Dataset, load_dataset
 from tools.data.fetch import FetchError, fetch_missing
 from tools.data.problems import DataProblems
 from tools.data.split import leave_one_out
-from tools.evaluation.metrics import ndcg, paired_bootstrap, recall
+from tools.evaluation.metrics import ABSENT, ndcg, paired_bootstrap, recall
 from tools.machine import machine
 from tools.progress import Steps
 from tools.releases.slots import folded, material_of, retrieval_of
@@ -48,9 +48,10 @@ examples:
   python tools/bench_merging.py --config tools/config/movielens-100k.toml
   python tools/bench_merging.py --config mine.toml --channels transformer,ease,popularity --evidence 0.3
 
-exit status: 0 done, 2 the configuration, the data or the arguments need a change
+exit status: 0 done, 1 a channel cannot be served, 2 the configuration, the data or the arguments need a
+change
 """
-OK, BAD_INPUT = 0, 2
+OK, FAILED, BAD_INPUT = 0, 1, 2
 TRANSFORMER = "transformer"
 CHANNELS = "transformer,gru,ease"
 EVIDENCE = 0.15
@@ -59,8 +60,9 @@ STAGES = ("retrieved", "ranked")
 Places = NDArray[np.int64]
 FIGURES: dict[str, Callable[[Places], NDArray[np.float64]]] = {
     "NDCG@10": lambda places: ndcg(places, 10),
-    "Recall@500": lambda places: recall(places, 500),
+    "recall": lambda places: recall(places, ABSENT),
 }
+"""Of the places of the items that came next, 0 the first: NDCG@10, and how many are in the list at all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,30 +71,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         config = load_config(options.config)
+        single, merged = configurations(config, options.channels, options.evidence)
         fetch_missing(config.data.events.path, console.print)
-        dataset = load_dataset(config)
+        figures = {
+            "channels": options.channels,
+            "evidence": {SINGLE: single.rank.evidence, MERGED: merged.rank.evidence},
+            "candidates": config.sizes.candidates,
+            "seed": config.seed,
+            "machine": machine(),
+            **measure(
+                single, merged, load_dataset(config), options.groups, Steps(5 + 3 * options.groups, console)
+            ),
+        }
     except (ConfigError, DataProblems, FetchError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    single = config.model_copy(update={"channels": (), "rankers": ()})
-    ranked = config.rank.model_copy(update={"evidence": options.evidence})
-    adapter: TypeAdapter[ChannelConfig] = TypeAdapter(ChannelConfig)
-    channels = tuple(
-        adapter.validate_python({"model": model, "quota": config.sizes.candidates})
-        for model in options.channels
-    )
-    merged = single.model_copy(update={"channels": channels, "rank": ranked})
-    figures = {
-        "channels": options.channels,
-        "evidence": {SINGLE: config.rank.evidence, MERGED: options.evidence},
-        "seed": config.seed,
-        "machine": machine(),
-        **measure(single, merged, dataset, options.groups, Steps(4 + 3 * options.groups, console)),
-    }
+    except CheckFailed as error:
+        print(f"bench_merging.py: {error}", file=sys.stderr)
+        return FAILED
     _show(figures, console)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return OK
+
+
+def configurations(
+    config: BuildConfig, channels: Sequence[str], evidence: float
+) -> tuple[BuildConfig, BuildConfig]:
+    """That of one channel, and that of `channels` which each find as many items as there are candidates.
+
+    Raises ConfigError where `config` names channels or rankers itself, or those given cannot be merged.
+    """
+    if config.channels or config.rankers:
+        raise ConfigError(
+            ["channels, rankers: found some; give a file without any, and say with --channels what to merge"]
+        )
+    sections = [{"model": model, "quota": config.sizes.candidates} for model in channels]
+    content = config.model_dump(exclude_unset=True)
+    ranked = {**content.get("rank", {}), "evidence": evidence}
+    try:
+        return config, BuildConfig.model_validate({**content, "channels": sections, "rank": ranked})
+    except ValidationError as error:
+        raise ConfigError([str(problem["msg"]) for problem in error.errors()]) from error
 
 
 def measure(
@@ -178,7 +198,10 @@ def means_of_users(values: NDArray[np.float64], users: NDArray[np.int64]) -> NDA
 
 
 def _show(figures: dict[str, Any], console: Console) -> None:
-    title = f"{figures['events']:,} events of {figures['users']} users, each judged by a ranker of others"
+    title = (
+        f"{figures['events']:,} events of {figures['users']} users, each judged by a ranker of others;"
+        f" {figures['candidates']} candidates, one seed"
+    )
     table = Table(
         "", SINGLE, " + ".join(figures["channels"]), "difference (95 %, paired by user)", title=title
     )
@@ -232,8 +255,8 @@ def _channels(text: str) -> list[str]:
     if unknown := [model for model in models if model not in (TRANSFORMER, *MODULES)]:
         allowed = ", ".join((TRANSFORMER, *MODULES))
         raise argparse.ArgumentTypeError(f"found {unknown[0]!r}; allowed are {allowed}, between commas")
-    if TRANSFORMER not in models:
-        raise argparse.ArgumentTypeError(f"found {text!r}; the transformer must be among them")
+    if TRANSFORMER not in models or len(set(models)) < len(models):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed is each once, the transformer among them")
     return models
 
 

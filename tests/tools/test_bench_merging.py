@@ -32,14 +32,14 @@ def test_a_better_place_is_a_gain_that_the_interval_shows() -> None:
     gap = found["ranked NDCG@10"]["difference"]
     assert found["ranked NDCG@10"][MERGED] == 1
     assert gap["low"] > 0
-    assert found["ranked Recall@500"]["difference"] == {"mean": 0, "low": 0, "high": 0}
+    assert found["ranked recall"]["difference"] == {"mean": 0, "low": 0, "high": 0}
     assert (found["users"], found["events"]) == (40, 200)
 
 
 def test_what_was_not_found_counts_as_not_found() -> None:
     found = compared(places(single=0, merged=ABSENT), USERS)
-    assert found["retrieved Recall@500"][MERGED] == 0
-    assert found["retrieved Recall@500"]["difference"]["high"] < 0
+    assert found["retrieved recall"][MERGED] == 0
+    assert found["retrieved recall"]["difference"]["high"] < 0
 
 
 def test_both_are_judged_by_the_same_events_and_the_test_items_stay_out(
@@ -56,20 +56,36 @@ def test_both_are_judged_by_the_same_events_and_the_test_items_stay_out(
     # Three tenths of each user's events but the last.
     assert 0 < found["events"] < 0.4 * events
     for stage in ("retrieved", "ranked"):
-        for name in ("NDCG@10", "Recall@500"):
+        for name in ("NDCG@10", "recall"):
             row = found[f"{stage} {name}"]
             assert 0 <= row[SINGLE] <= 1
             assert row[MERGED] - row[SINGLE] == pytest.approx(row["difference"]["mean"])
     # A ranker changes the order of what was retrieved and nothing else.
     for way in (SINGLE, MERGED):
-        assert found["retrieved Recall@500"][way] == found["ranked Recall@500"][way]
+        assert found["retrieved recall"][way] == found["ranked recall"][way]
 
 
-@pytest.mark.parametrize("channels", ["oracle", "ease,item_knn", ""])
-def test_channels_that_are_none_or_lack_the_transformer_are_refused(channels: str) -> None:
+@pytest.mark.parametrize("channels", ["oracle", "ease,item_knn", "transformer,gru,gru", ""])
+def test_channels_that_cannot_be_merged_are_refused(channels: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--config", "any.toml", "--channels", channels])
     assert stopped.value.code == BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "said"),
+    [
+        ('[[channels]]\nmodel = "transformer"\n', [], "channels, rankers: found some"),
+        ("", ["--evidence", "-1"], "greater than or equal to 0"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_is_trained(
+    crowd_config: Path, more: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with crowd_config.open("a") as file:
+        file.write(more)
+    assert main(["--config", str(crowd_config), *arguments]) == BAD_INPUT
+    assert said in capsys.readouterr().err
 
 
 def test_a_configuration_that_is_not_there_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

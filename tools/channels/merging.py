@@ -34,16 +34,17 @@ def fit_merge(start: Merge, found: Sequence[ChannelLists], *, learned: bool) -> 
     to be `learned` but one number, all reciprocal ranks are multiplied by it: their order stays, and the
     scores become log probabilities that a ranker can rest on. `start` as it is where no next item was found.
     """
-    lists = {name: np.concatenate([part.lists[name] for part in found]) for name in found[0].lists}
-    wanted = np.concatenate([part.wanted for part in found])
-    chosen = np.random.default_rng(0).permutation(len(wanted))[:EXAMPLES]
+    drawn = _draw(found)
+    wanted = np.concatenate([part.wanted for part in drawn])
     names = [voice.name for voice in start.voices]
-    candidates = [lists[f"{CANDIDATE.name}_{name}"][chosen] for name in names]
-    scores = [lists[f"{RETRIEVAL_SCORE.name}_{name}"][chosen] for name in names]
+    candidates, scores = (
+        [np.concatenate([part.lists[f"{tensor}_{name}"] for part in drawn]) for name in names]
+        for tensor in (CANDIDATE.name, RETRIEVAL_SCORE.name)
+    )
     items = np.concatenate(candidates, axis=1)
     voice = torch.from_numpy(np.repeat(np.arange(len(names)), [each.shape[1] for each in candidates]))
     signs = torch.from_numpy(_signs(start, candidates, scores, learned))
-    first, place = _first_places(items, wanted[chosen])
+    first, place = _first_places(items, wanted)
     known = place >= 0
     if not known.any():
         return start
@@ -56,8 +57,8 @@ def fit_merge(start: Merge, found: Sequence[ChannelLists], *, learned: bool) -> 
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        own = weights[voice] if learned else weights
-        word = (signs * own).sum(dim=-1)
+        own = weights[voice] if learned else weights.expand(len(voice), -1)
+        word = torch.einsum("nps,ps->np", signs, own)
         total = torch.zeros(segment.shape).scatter_add(1, segment, word).masked_fill(absent, -torch.inf)
         value = functional.cross_entropy(total, target) + PENALTY * (weights**2).sum()
         value.backward()  # type: ignore[no-untyped-call]
@@ -77,6 +78,14 @@ def fit_merge(start: Merge, found: Sequence[ChannelLists], *, learned: bool) -> 
         )
     ]
     return start.with_voices(voices)
+
+
+def _draw(found: Sequence[ChannelLists]) -> list[ChannelLists]:
+    """At most EXAMPLES of the moments, always the same ones."""
+    ends = np.cumsum([len(part.wanted) for part in found])
+    chosen = np.zeros(ends[-1], dtype=bool)
+    chosen[np.random.default_rng(0).permutation(len(chosen))[:EXAMPLES]] = True
+    return [part.rows_of(rows) for part, rows in zip(found, np.split(chosen, ends[:-1]), strict=True)]
 
 
 def _signs(

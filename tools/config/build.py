@@ -19,7 +19,7 @@ from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
 from tools.config.rankers import BlendConfig, RankerConfig, check_rankers
 from tools.config.toml_file import ConfigError as ConfigError
-from tools.config.toml_file import read_toml
+from tools.config.toml_file import BASE, read_toml
 from tools.config.training import DistributedConfig, RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.config.vectors import VectorsConfig
 from tools.data.problems import shown
@@ -265,7 +265,7 @@ def load_config(path: str | Path) -> BuildConfig:
 
     Raises ConfigError, which lists every problem: the file, the key, what was found, what is allowed.
     """
-    content = read_toml(Path(path))
+    content, place = read_toml(Path(path))
     if url := os.environ.get(STORE):
         content["store"] = {"url": url}
     served, profiles = os.environ.get(PROFILE), content.get("profiles", [])
@@ -274,7 +274,7 @@ def load_config(path: str | Path) -> BuildConfig:
     try:
         return BuildConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError([f"{path}: {_describe(dict(problem))}" for problem in error.errors()]) from error
+        raise ConfigError([f"{place}: {_describe(dict(problem))}" for problem in error.errors()]) from error
 
 
 def require_teacher(config: BuildConfig) -> None:
@@ -313,7 +313,7 @@ def _known_keys(place: tuple[str | int, ...]) -> list[str]:
     for part in place:
         if isinstance(part, str):
             section = _section_of(section.model_fields[part].annotation) or section
-    return list(section.model_fields)
+    return [*section.model_fields, *([] if place else [BASE])]
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

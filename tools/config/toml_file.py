@@ -18,8 +18,8 @@ class ConfigError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def read_toml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The content of the file at `path`, laid over that of its `base`, if it names one.
+def read_toml(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], str]:
+    """The content of the file at `path`, laid over that of its `base`, if it names one, and where it is from.
 
     A base's path starts at the folder of the file that names it. Tables are laid over each other key by key;
     all else, lists of tables too, is replaced as a whole. `above` are the files that led here. Raises
@@ -32,14 +32,15 @@ def read_toml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: is not TOML: {error}"]) from error
     if BASE not in content:
-        return content
+        return content, str(path)
     base = content.pop(BASE)
-    if not isinstance(base, str):
+    if not isinstance(base, str) or not base:
         raise ConfigError([f"{path}: {BASE}: found {base!r}; allowed is the path of another TOML file"])
     chain = (*above, path.resolve())
     if (path.parent / base).resolve() in chain:
         raise ConfigError([f"{path}: {BASE}: found {base!r}, which is based on this file itself"])
-    return laid_over(read_toml(path.parent / base, chain), content)
+    below, place = read_toml(path.parent / base, chain)
+    return laid_over(below, content), f"{path}, laid over {place}"
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -90,8 +91,11 @@ def score_difference(found: Arrays, wanted: Arrays) -> float:
     """The greatest `difference` of two answers' scores: retrieval's by place, the ranker's by candidate.
 
     Kernels for other batch sizes add up in another order, so near ties stand the other way round: places then
-    hold other candidates, whose retrieval scores are the same and whose rank scores are not.
+    hold other candidates, whose retrieval scores are the same and whose rank scores are not. Infinite where the
+    lists hold other candidates, ties with the last aside.
     """
+    if same_sets(found, wanted) < 1:
+        return math.inf
     worst = difference(found[RETRIEVAL_SCORE.name], wanted[RETRIEVAL_SCORE.name])
     for row in range(len(found[CANDIDATE.name])):
         _, here, there = np.intersect1d(

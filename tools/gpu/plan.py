@@ -16,7 +16,7 @@ from tools.gpu.sections import Bench, Figures, Say, Section
 CLIENT = ("tritonclient", "grpc", "google.protobuf", "rapidjson", "ml_dtypes", "packaging")
 SERVER = ("pytriton", *CLIENT, "pydantic", "threadpoolctl", "prometheus_client")
 STORE = ("lmdb", "msgpack")
-MAKING_UP = ("pandas", "pyarrow", "scipy", "pydantic", "tritonclient", *STORE)
+MAKING_UP = ("pandas", "pyarrow", "scipy", "numba", "pydantic", "tritonclient", *STORE)
 """What made-up models take of the libraries that a build needs."""
 RESERVED = 150.0
 """Seconds that retrieval leaves for what comes after it."""

@@ -51,9 +51,10 @@ def test_lists_of_tables_take_the_place_of_the_base_s(folder: Path) -> None:
 def test_a_base_lies_beside_the_file_that_names_it_and_may_have_one_itself(folder: Path) -> None:
     (folder / "more").mkdir()
     written(folder, 'base = "../shop.toml"\nseed = 4\n', "more/middle.toml")
-    content = read_toml(written(folder, 'base = "more/middle.toml"\nseed = 5\n'))
+    content, place = read_toml(written(folder, 'base = "more/middle.toml"\nseed = 5\n'))
     assert (content["name"], content["seed"]) == ("shop", 5)
     assert "base" not in content
+    assert place.count("laid over") == 2
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,9 @@ def test_a_base_lies_beside_the_file_that_names_it_and_may_have_one_itself(folde
         ('base = "nowhere.toml"', "nowhere.toml: cannot be read"),
         ("base = 3", "mine.toml: base: found 3; allowed is the path of another TOML file"),
         ('base = "mine.toml"', "mine.toml: base: found 'mine.toml', which is based on this file itself"),
-        ('base = "shop.toml"\n[retrieve]\nwidht = 9', "mine.toml: retrieve.widht: is not a known key"),
+        ('base = ""', "mine.toml: base: found ''; allowed is the path of another TOML file"),
+        ('base = "shop.toml"\n[retrieve]\nwidht = 9', "shop.toml: retrieve.widht: is not a known key"),
+        ('bse = "shop.toml"', "bse: is not a known key; did you mean 'base'?"),
     ],
 )
 def test_what_cannot_be_a_base_is_refused_with_the_file_and_the_key(

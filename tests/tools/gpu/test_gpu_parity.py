@@ -28,6 +28,13 @@ def test_another_rank_score_of_a_candidate_is_one() -> None:
     assert score_difference(other, FIRST) == pytest.approx(0.1)
 
 
+def test_lists_of_other_candidates_are_not_compared_at_all() -> None:
+    assert score_difference(
+        answer([7, 3, 4], [-1.0, -1.5, -2.0], [-5.0, -6.0, -7.0]), FIRST
+    ) == pytest.approx(0.25)
+    assert score_difference(answer([4, 3, 9], [-1.0, -2.0, -2.0], [-5.0, -6.0, -7.0]), FIRST) == np.inf
+
+
 def test_another_retrieval_score_at_a_place_is_one() -> None:
     other = answer([7, 3, 9], [-1.0, -2.0, -2.5], [-5.0, -6.0, -7.0])
     assert score_difference(other, FIRST) == pytest.approx(0.25)
