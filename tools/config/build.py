@@ -18,8 +18,8 @@ from tools.config.feedback import FeedbackConfig, PrivacyConfig, RefreshConfig
 from tools.config.gates import GatesConfig
 from tools.config.gpu import GpuConfig, Profile
 from tools.config.rankers import BlendConfig, RankerConfig, check_rankers
-from tools.config.toml_file import ConfigError as ConfigError
 from tools.config.toml_file import BASE, read_toml
+from tools.config.toml_file import ConfigError as ConfigError
 from tools.config.training import DistributedConfig, RankConfig, RerankConfig, RetrieveConfig, Section
 from tools.config.vectors import VectorsConfig
 from tools.data.problems import shown

@@ -91,8 +91,8 @@ def score_difference(found: Arrays, wanted: Arrays) -> float:
     """The greatest `difference` of two answers' scores: retrieval's by place, the ranker's by candidate.
 
     Kernels for other batch sizes add up in another order, so near ties stand the other way round: places then
-    hold other candidates, whose retrieval scores are the same and whose rank scores are not. Infinite where the
-    lists hold other candidates, ties with the last aside.
+    hold other candidates, whose retrieval scores are the same and whose rank scores are not. Infinite where
+    the lists hold other candidates, ties with the last aside.
     """
     if same_sets(found, wanted) < 1:
         return math.inf
