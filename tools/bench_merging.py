@@ -68,7 +68,8 @@ FIGURES: dict[str, Callable[[Places], NDArray[np.float64]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     options = _parser().parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    # Wide where nobody looks: a table that is cut off cannot be read later.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     try:
         config = load_config(options.config)
         single, merged = configurations(config, options.channels, options.evidence)
