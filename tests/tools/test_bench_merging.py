@@ -75,7 +75,7 @@ def test_channels_that_cannot_be_merged_are_refused(channels: str) -> None:
 @pytest.mark.parametrize(
     ("more", "arguments", "said"),
     [
-        ('[[channels]]\nmodel = "transformer"\n', [], "channels, rankers: found some"),
+        ('[[channels]]\nmodel = "transformer"\nquota = 20\n', [], "channels, rankers: found some"),
         ("", ["--evidence", "-1"], "greater than or equal to 0"),
     ],
 )
