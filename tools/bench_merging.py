@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "seed": config.seed,
             "machine": machine(),
             **measure(
-                single, merged, load_dataset(config), options.groups, Steps(5 + 3 * options.groups, console)
+                single, merged, load_dataset(config), options.groups, Steps(4 + 3 * options.groups, console)
             ),
         }
     except (ConfigError, DataProblems, FetchError) as error:
