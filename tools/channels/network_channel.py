@@ -85,7 +85,7 @@ class ListGraph(nn.Module):
         The score is the logarithm of the probability of being the next item. Of several queries each has its
         own K best items, and that is the probability among those; an item's score is the best of them.
         """
-        queries = self.network.newest(user_features, history, self.vectors[history.long()])
+        queries = self.network.newest(user_features, history, functional.embedding(history, self.vectors))
         logits = queries @ self.vectors.T + self.bias
         # Unused places of `seen` hold 0, which is masked already.
         seen = seen.long().unsqueeze(1).expand(-1, logits.shape[1], -1)

@@ -57,6 +57,10 @@ class Neighbours:
         return cls(items.astype(np.int32), chosen.astype(np.float32))
 
 
+LEAST_DEVIATION = 1e-6
+"""Evidence that differs by less between the candidates counts as no difference."""
+
+
 class Evidence(nn.Module):
     """Sums the weights of a history's items for each candidate, and standardises them over the candidates."""
 
@@ -71,25 +75,34 @@ class Evidence(nn.Module):
         self.register_buffer("items", torch.from_numpy(neighbours.items).long(), persistent=False)
         self.register_buffer("weights", torch.from_numpy(neighbours.weights), persistent=False)
 
-    def forward(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor:
+    def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Float ``[B, K]`` with mean 0 and deviation 1 in each row, or all 0.
 
-        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices. With `pairs`, which the
-        method of that name gives, whole rows are added up instead of each weight by itself.
+        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices.
+        """
+        evidence = self.sums(history, candidates)
+        if evidence is None:
+            return torch.zeros_like(candidates, dtype=self.weights.dtype)
+        centred = evidence - evidence.mean(dim=1, keepdim=True)
+        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
+        return centred / (deviation + LEAST_DEVIATION)
+
+    def sums(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor | None:
+        """What speaks for each candidate, as it adds up: float ``[B, K]``; None where there is no evidence.
+
+        With `pairs`, which the method of that name gives, whole rows are added up instead of each weight by
+        itself.
         """
         if not self._speaks:
             # Sums over a large catalogue, which never has evidence, would take longer than all else here.
-            return torch.zeros_like(candidates, dtype=self.weights.dtype)
-        history = history.long()
+            return None
         if pairs is None:
+            history = history.long()
             total = torch.zeros(history.shape[0], self.items.shape[0], device=history.device)
             total = total.scatter_add(1, self.items[history].flatten(1), self.weights[history].flatten(1))
         else:
             total = functional.embedding(history, pairs).sum(dim=1)
-        evidence = total.gather(1, candidates.long())
-        centred = evidence - evidence.mean(dim=1, keepdim=True)
-        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
-        return centred / (deviation + 1e-6)
+        return total.gather(1, candidates.long())
 
     def pairs(self, rows: int) -> Tensor | None:
         """The weight of each item for each other, float ``[I + 1, I + 1]``.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tritonrec_client.contract import CANDIDATE, MODELS, RETRIEVAL_SCORE, Sizes, release_tensor
@@ -18,6 +19,7 @@ from tools.checks import CheckFailed
 from tools.training.candidates import PADDING_SCORE
 from tools.training.features import Features
 from tools.training.folded_ranker import FoldedRankGraph
+from tools.training.folded_tower import FoldedTower
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class RetrieveGraph(nn.Module):
-    """The retriever as it is served: item vectors are constants, seen items cannot come back."""
+    """What the served retriever says, spelled out: item vectors are constants, seen items cannot come back.
+
+    `FoldedRetrieveGraph` says the same, and is what is exported.
+    """
 
     vectors: Tensor
     bias: Tensor
@@ -43,13 +48,30 @@ class RetrieveGraph(nn.Module):
 
     def forward(self, user_features: Tensor, history: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """`candidate` int32 ``[B, K]`` and `retrieval_score` float32 ``[B, K]``, see the contract."""
-        query = self.tower.newest(user_features, history, self.vectors[history.long()])
-        logits = query @ self.vectors.T + self.bias
+        logits = self.query(user_features, history) @ self.vectors.T + self.bias
         # Unused places of `seen` hold 0, which is masked already.
         logits = logits.scatter(1, seen.long(), -torch.inf)
         scores, candidate = logits.log_softmax(dim=-1).topk(self.candidates, dim=-1)
         left = scores > -torch.inf
         return torch.where(left, candidate, 0).int(), torch.where(left, scores, PADDING_SCORE)
+
+    def query(self, user_features: Tensor, history: Tensor) -> Tensor:
+        """Float ``[B, d]``."""
+        query: Tensor = self.tower.newest(user_features, history, self.vectors[history.long()])
+        return query
+
+
+class FoldedRetrieveGraph(RetrieveGraph):
+    """The retriever as it is exported."""
+
+    def __init__(self, retriever: Retriever, sizes: Sizes) -> None:
+        super().__init__(retriever, sizes)
+        self.folded = FoldedTower(retriever.tower)
+
+    def query(self, user_features: Tensor, history: Tensor) -> Tensor:
+        # An index of 32 bits is one to `embedding`, and would be turned into one of 64 bits elsewhere.
+        query: Tensor = self.folded(user_features, history, functional.embedding(history, self.vectors))
+        return query
 
 
 class RankGraph(nn.Module):

@@ -14,6 +14,7 @@ from python_backend.item_index import INDEX
 from python_backend.stages.retrieve import QUERY_GRAPH, Retrieve
 from tools.checks import CheckFailed
 from tools.training.export import (
+    FoldedRetrieveGraph,
     RetrieveGraph,
     check_answers,
     check_graph,
@@ -22,6 +23,7 @@ from tools.training.export import (
     write_onnx,
 )
 from tools.training.features import Features
+from tools.training.folded_tower import FoldedTower
 from tools.training.item_search import INDEX_FROM, index_of
 from tools.training.retriever import Retriever
 
@@ -31,7 +33,7 @@ items of a row, so no list depends on it."""
 
 
 class QueryGraph(nn.Module):
-    """The query tower as it is served beside an index, which knows the item vectors."""
+    """What the tower says beside an index, spelled out; `FoldedTower` says the same, and is exported."""
 
     def __init__(self, retriever: Retriever) -> None:
         super().__init__()
@@ -54,7 +56,8 @@ def export_retrieve(
     """
     whole = RetrieveGraph(retriever, sizes).eval()
     if len(features.items) - 1 < index_from:
-        export_graph(whole, "retrieve", features, sizes, folder / "retrieve.onnx")
+        folded = FoldedRetrieveGraph(retriever, sizes)
+        export_graph(folded, "retrieve", features, sizes, folder / "retrieve.onnx", reference=whole)
         return
     index = index_of(retriever)
     index.write(folder / INDEX)
@@ -68,7 +71,7 @@ def export_retrieve(
         }
         for rows, inputs in requests.items()
     }
-    write_onnx(query, asked[3], ["query"], path)
+    write_onnx(FoldedTower(retriever.tower), asked[3], ["query"], path)
     try:
         stage = Retrieve.open(folder, candidates=sizes.candidates, threads=torch.get_num_threads())
     except MissingLibrary as error:
