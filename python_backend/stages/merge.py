@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tritonrec_client.contract import CANDIDATE, CANDIDATE_CHANNEL, RETRIEVAL_SCORE
 
 from python_backend.item_index import PADDING_SCORE
+from python_backend.merge_loop import compile_loop
 from python_backend.release import Release
 from python_backend.stages.base import Array, Arrays, Stage
 
@@ -43,26 +44,6 @@ class Voice:
     weights: Weights
 
 
-def words(
-    candidates: Sequence[npt.NDArray[np.int32]],
-    scores: Sequence[npt.NDArray[np.float32]],
-    voices: Sequence[Voice],
-    constant: float,
-) -> list[npt.NDArray[np.float32]]:
-    """What each channel says of each of its items, float32 ``[B, quota]`` per channel.
-
-    `candidates` ``[B, quota]``, best first, and `scores` are the channels' lists in the order of `voices`.
-    """
-    said = []
-    for found, score, voice in zip(candidates, scores, voices, strict=True):
-        weights, rank = voice.weights, np.arange(found.shape[1], dtype=np.float32)
-        value = (
-            weights.reciprocal / (constant + rank + 1) + weights.found + weights.closeness * np.log1p(rank)
-        )
-        said.append((value + weights.above * above_lowest(found, score)).astype(np.float32))
-    return said
-
-
 def above_lowest(
     candidates: npt.NDArray[np.int32], scores: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
@@ -89,6 +70,9 @@ class Merge(Stage):
     def __init__(self, voices: Sequence[Voice], constant: float, candidates: int) -> None:
         self.voices, self.constant, self._candidates = tuple(voices), constant, candidates
         self._codes = np.array([voice.code for voice in voices], dtype=np.int32)
+        self._above = np.array([voice.weights.above for voice in voices], dtype=np.float32)
+        self._places_of: dict[tuple[int, ...], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = {}
+        self._merge = compile_loop()
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
@@ -122,59 +106,24 @@ class Merge(Stage):
         (folder / MERGE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
-        candidates = [inputs[f"{CANDIDATE.name}_{voice.name}"] for voice in self.voices]
+        lists = [inputs[f"{CANDIDATE.name}_{voice.name}"] for voice in self.voices]
         scores = [inputs[f"{RETRIEVAL_SCORE.name}_{voice.name}"] for voice in self.voices]
-        said = words(candidates, scores, self.voices, self.constant)
-        items = np.concatenate(candidates, axis=1)
-        word = np.concatenate(said, axis=1)
-        voice = np.repeat(np.arange(len(said)), [each.shape[1] for each in said])
-        # An item's places stand together, those of the earlier channel first.
-        order = np.argsort(items, axis=1, kind="stable")
-        items, word, voice = (
-            np.take_along_axis(items, order, 1),
-            np.take_along_axis(word, order, 1),
-            voice[order],
-        )
-        first = np.ones(items.shape, dtype=bool)
-        first[:, 1:] = items[:, 1:] != items[:, :-1]
-        rows, width = items.shape
-        begins = np.flatnonzero(first)
-        total = np.full(items.size, -np.inf, dtype=np.float32)
-        total[begins] = np.add.reduceat(word.ravel(), begins)
-        loudest = np.zeros(items.size, dtype=np.int32)
-        # Not the sum's share but how far a channel puts the item above those that it did not find.
-        loudest[begins] = self._loudest(word.ravel(), voice.ravel(), begins)
-        value = np.where(items == 0, -np.inf, total.reshape(rows, width))
-        best = np.argsort(-value, axis=1, kind="stable")[:, : self._candidates]
-        value = np.take_along_axis(value, best, axis=1)
-        there = np.isfinite(value)
-        chosen = np.where(there, np.take_along_axis(items, best, axis=1), 0).astype(np.int32)
-        channel = np.where(there, np.take_along_axis(loudest.reshape(rows, width), best, axis=1), 0)
-        score = np.where(there, _log_softmax(value), PADDING_SCORE).astype(np.float32)
-        missing = self._candidates - chosen.shape[1]
-        if missing > 0:
-            pads = ((0, 0), (0, missing))
-            chosen, channel = np.pad(chosen, pads), np.pad(channel, pads)
-            score = np.pad(score, pads, constant_values=PADDING_SCORE)
-        return {
-            CANDIDATE.name: chosen,
-            RETRIEVAL_SCORE.name: score,
-            CANDIDATE_CHANNEL.name: channel.astype(np.int32),
-        }
+        ends, of_rank = self._places(tuple(found.shape[1] for found in lists))
+        shape = len(lists[0]), self._candidates
+        candidate, channel = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        score = np.full(shape, PADDING_SCORE, np.float32)
+        items = np.concatenate(lists, axis=1, dtype=np.int32)
+        said = np.concatenate(scores, axis=1, dtype=np.float32)
+        self._merge(items, said, ends, of_rank, self._above, self._codes, candidate, score, channel)
+        return {CANDIDATE.name: candidate, RETRIEVAL_SCORE.name: score, CANDIDATE_CHANNEL.name: channel}
 
-    def _loudest(
-        self, word: npt.NDArray[np.float32], voice: npt.NDArray[np.int64], begins: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int32]:
-        """The code of the voice with the highest word in each stretch that starts at `begins`."""
-        highest = np.repeat(np.maximum.reduceat(word, begins), np.diff(np.append(begins, len(word))))
-        # Of equals the earlier channel.
-        place = np.where(word == highest, np.arange(len(word)), len(word))
-        return self._codes[voice[np.minimum.reduceat(place, begins)]]
-
-
-def _log_softmax(value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Over the last axis, of rows that may hold nothing but -inf."""
-    highest = value.max(axis=1, keepdims=True, initial=-np.inf)
-    centred = value - np.where(np.isfinite(highest), highest, 0)
-    total = np.exp(centred).sum(axis=1, keepdims=True)
-    return np.asarray(centred - np.log(np.maximum(total, 1e-30)), dtype=np.float32)
+    def _places(self, quotas: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Where each channel's list ends, and what its word is at each place but for the scores."""
+        if quotas not in self._places_of:
+            words = []
+            for quota, voice in zip(quotas, self.voices, strict=True):
+                weights, rank = voice.weights, np.arange(quota, dtype=np.float32)
+                place = weights.reciprocal / (self.constant + rank + 1)
+                words.append(place + weights.found + weights.closeness * np.log1p(rank))
+            self._places_of[quotas] = np.cumsum(quotas), np.concatenate(words, dtype=np.float32)
+        return self._places_of[quotas]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from python_backend.history_loop import compile_loop
-from python_backend.page_loops import compile_loops
+from python_backend import history_loop, merge_loop, page_loops
 
 ROOT = Path(__file__).parents[2]
 CODE = {
@@ -24,8 +23,9 @@ def write_code(folder: Path) -> None:
 
     Each release's stages would compile them anew otherwise, which takes seconds.
     """
-    compile_loop()
-    compile_loops()
+    history_loop.compile_loop()
+    merge_loop.compile_loop()
+    page_loops.compile_loops()
     for package, source in CODE.items():
         shutil.copytree(source, folder / package, ignore=_not_code)
 

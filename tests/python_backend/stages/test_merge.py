@@ -107,3 +107,42 @@ def test_every_found_item_comes_once_best_first_and_a_batch_is_its_rows(
             assert np.exp(scores).sum() == pytest.approx(1, abs=1e-5)
         alone = merge({name: array[row : row + 1] for name, array in asked.items()})
         assert all(np.array_equal(alone[name][0], array[row]) for name, array in answer.items())
+
+
+def spelled_out(asked: dict[str, np.ndarray], voices: list[Voice], row: int) -> list[tuple[int, float, int]]:
+    """Item, sum of words and loudest channel's code, best first, of equals the smallest item."""
+    words: dict[int, list[tuple[float, int]]] = {}
+    for voice in voices:
+        items, scores = asked[f"candidate_{voice.name}"][row], asked[f"retrieval_score_{voice.name}"][row]
+        for rank, (item, score) in enumerate(zip(items.tolist(), scores.tolist(), strict=True)):
+            if item:
+                weights, lowest = voice.weights, scores[items > 0].min()
+                word = weights.reciprocal / (60 + rank + 1) + weights.found
+                word += weights.closeness * np.log1p(rank) + weights.above * (score - lowest)
+                words.setdefault(item, []).append((word, voice.code))
+    sums = ((item, sum(word for word, _ in said), max(said)[1]) for item, said in words.items())
+    return sorted(sums, key=lambda each: (-each[1], each[0]))
+
+
+@pytest.mark.parametrize("items", [60, 10**6])
+def test_many_channels_of_a_large_catalogue_are_added_up_as_spelled_out(items: int) -> None:
+    random = np.random.default_rng(items)
+    voices, asked = [], {}
+    for code in range(1, 8):
+        weights = Weights(*random.normal(size=2), -random.random(), random.random())
+        voices.append(Voice(str(code), code, weights))
+        quota = int(random.integers(1, 50))
+        found = np.stack([random.choice(items, quota, replace=False) + 1 for _ in range(20)]).astype(np.int32)
+        found[np.arange(quota) >= random.integers(0, quota + 1, (20, 1))] = 0
+        asked[f"candidate_{code}"] = found
+        scores = -np.sort(random.exponential(3, found.shape)).astype(np.float32)
+        asked[f"retrieval_score_{code}"] = np.where(found, scores, np.float32(PADDING_SCORE))
+    answer = Merge(voices, 60.0, 40)(asked)
+    for row in range(20):
+        wanted = spelled_out(asked, voices, row)[:40]
+        there = len(wanted)
+        assert answer["candidate"][row].tolist() == [item for item, _, _ in wanted] + [0] * (40 - there)
+        assert answer["candidate_channel"][row, :there].tolist() == [code for _, _, code in wanted]
+        logits = np.array([value for _, value, _ in wanted])
+        expected = logits - np.log(np.exp(logits).sum())
+        assert answer["retrieval_score"][row, :there] == pytest.approx(expected, abs=1e-4)
