@@ -26,6 +26,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_scores
 
+from quicker import quicken  # beside this file, since none of the product is installed here
+
 USERS_AT_ONCE = 32
 CHOOSING, FINAL = {"choosing": "valid_only"}, {"final": "test_only"}
 
@@ -57,6 +59,8 @@ def prepare(job: dict[str, Any], settings: dict[str, Any], data: dict[str, str])
     # One of RecBole's modules turns this on for all models when it is imported; it looks for NaN after each
     # operation, changes no result and takes as long as the training itself.
     torch.autograd.set_detect_anomaly(False)
+    if job["model"] == "SASRec" and config["device"].type == "cpu":
+        quicken(model, job["seed"])
     return get_trainer(config["MODEL_TYPE"], job["model"])(config, model), loaders
 
 
