@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from quicker import quicken  # beside this file, since none of the product is installed here
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_scores
-
-from quicker import quicken  # beside this file, since none of the product is installed here
 
 USERS_AT_ONCE = 32
 CHOOSING, FINAL = {"choosing": "valid_only"}, {"final": "test_only"}
