@@ -33,8 +33,7 @@ def new_student(
     will hold are known, too. Everything else is new.
     """
     torch.manual_seed(seed)
-    form = config.model_dump(include={"width", "heads", "crosses", "hidden"})
-    student = Ranker(rank.model_copy(update=form), features, history)
+    student = Ranker(rank.model_copy(update=config.form), features, history)
     student.evidence = teacher.evidence
     with torch.no_grad():
         vectors = teacher.items()

@@ -24,6 +24,11 @@ class StudentConfig(Section):
     hidden: int = Field(32, ge=4, le=4096)
     learning_rate: float = Field(3e-3, gt=0, le=1)
 
+    @property
+    def form(self) -> dict[str, int]:
+        """Its fields that `RankConfig` has as well, but for training."""
+        return self.model_dump(include={"width", "heads", "crosses", "hidden"})
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> StudentConfig:
         if self.width % self.heads:

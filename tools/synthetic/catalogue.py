@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tools.config.build import BuildConfig
+from tools.config.compression import StudentConfig
 from tools.data.dataset import Dataset
 from tools.data.interactions import Interactions
 from tools.data.table import RawFeatures
@@ -30,7 +31,7 @@ BIAS = 0.07
 def synthetic_config(n_items: int, seed: int, output: Path) -> BuildConfig:
     """The configuration of a made-up build in the folder `output`, as shipped but for the data.
 
-    The ranker's evidence is left out at every size: catalogues above 20,000 items never have it, and what
+    The ranker has the form of a distilled one, which is what is served by default. Its evidence is left out at every size: catalogues above 20,000 items never have it, and what
     grows is then the catalogue alone. Raises ValueError (pydantic's) where `n_items` is too small.
     """
 
@@ -38,6 +39,7 @@ def synthetic_config(n_items: int, seed: int, output: Path) -> BuildConfig:
         return {"column": column, "kind": kind}
 
     source = {"path": NOWHERE, "format": "parquet"}
+    student = StudentConfig.model_validate({})
     return BuildConfig.model_validate(
         {
             "name": f"synthetic-{n_items}",
@@ -58,7 +60,7 @@ def synthetic_config(n_items: int, seed: int, output: Path) -> BuildConfig:
             },
             "contract": {"history": 50, "user_features": 2, "candidates": min(500, n_items)},
             "store": {"url": f"lmdb://{output / 'store'}"},
-            "rank": {"neighbours": 0},
+            "rank": {"neighbours": 0, **student.form},
         }
     )
 

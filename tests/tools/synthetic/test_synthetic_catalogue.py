@@ -96,4 +96,5 @@ def test_the_configuration_names_no_file_and_keeps_the_shipped_widths() -> None:
     assert config.name == "synthetic-1000"
     assert str(config.data.events.path) == "SYNTHETIC"
     assert (config.sizes.candidates, config.sizes.history) == (500, 50)
+    assert config.compress.student.form.items() <= config.rank.model_dump().items()
     assert synthetic_config(300, 3, Path("here")).sizes.candidates == 300
