@@ -31,9 +31,9 @@ BIAS = 0.07
 def synthetic_config(n_items: int, seed: int, output: Path) -> BuildConfig:
     """The configuration of a made-up build in the folder `output`, as shipped but for the data.
 
-    The ranker has the form of a distilled one, which is what is served by default. Its evidence is left out at
-    every size: catalogues above 20,000 items never have it, and what grows is then the catalogue alone. Raises
-    ValueError (pydantic's) where `n_items` is too small.
+    The ranker has the form of a distilled one, which is what is served by default. Its evidence is left
+    out at every size: catalogues above 20,000 items never have it, and what grows is then the catalogue
+    alone. Raises ValueError (pydantic's) where `n_items` is too small.
     """
 
     def feature(column: str, kind: str) -> dict[str, str]:
