@@ -28,8 +28,8 @@ class BadOptions(ValueError):
     """Options that cannot be followed; the message names the option."""
 
 
-def add_arguments(parser: Any) -> None:
-    """The options that every way to run the load shares."""
+def add_arguments(parser: Any, *, steps: bool = True) -> None:
+    """The options that every way to run the load shares; with `steps` also how long each lasts."""
     add = parser.add_argument
     add("--address", default="127.0.0.1:8001", metavar="HOST:PORT", help="gRPC; default: 127.0.0.1:8001")
     add("--metrics-port", type=int, default=8002, metavar="N", help="of the same server; default: 8002")
@@ -51,7 +51,8 @@ def add_arguments(parser: Any) -> None:
     add(
         "--rate", type=_rates, default=[50.0], metavar="N[,N…]", help="arrivals/s, one step each; default: 50"
     )
-    add("--duration", type=_seconds, default=30.0, metavar="SECONDS", help="of each step; default: 30")
+    if steps:
+        add("--duration", type=_seconds, default=30.0, metavar="SECONDS", help="of each step; default: 30")
     add("--warm-up", type=_seconds_or_none, default=5.0, metavar="SECONDS", help="not counted; default: 5")
     add("--slo", metavar="LIMITS", help="for example p99=30ms,errors=0; exit status 1 when missed")
     add("--zipf", type=float, default=1.0, metavar="S", help="exponent of users and items; default: 1")

@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
+    add_arguments(parser, steps=False)
     parser.set_defaults(slo=DEFAULT_SLO, warm_up=2.0)
     add = parser.add_argument
     add(

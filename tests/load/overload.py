@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
+    add_arguments(parser, steps=False)
     parser.set_defaults(out=Path("build/overload"), in_flight=20_000)
     add = parser.add_argument
     add(

@@ -48,7 +48,7 @@ TRAININGS = (
     ),
     Training("NeuMF", ours="neumf", epochs=300),
     Training("GRU4Rec", ours="gru", epochs=50, patience=3, settings=(_NEXT_ITEM,)),
-    Training("SASRec", ours="transformer", epochs=50, patience=3, settings=(_NEXT_ITEM,)),
+    Training("SASRec", ours="transformer", epochs=50, settings=(_NEXT_ITEM,)),
 )
 """Otherwise neural models have the settings that RecBole ships, and stop where validation no longer gains."""
 
