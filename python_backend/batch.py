@@ -102,8 +102,8 @@ class BatchAnswerer:
 
     def _require(self, outputs: Arrays, tensor: Tensor, shape: tuple[int, int]) -> None:
         array, dtype = outputs.get(tensor.name), self._stage.arrays.dtypes[tensor.dtype]
-        found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
         if array is None or array.shape != shape or array.dtype != dtype:
+            found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
             raise ContractError(
                 f"{self._stage.name} gave {found} as {tensor.name}; the contract says {dtype} {list(shape)}"
             )
