@@ -75,17 +75,15 @@ class Evidence(nn.Module):
         self.register_buffer("items", torch.from_numpy(neighbours.items).long(), persistent=False)
         self.register_buffer("weights", torch.from_numpy(neighbours.weights), persistent=False)
 
-    def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
+    def forward(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor:
         """Float ``[B, K]`` with mean 0 and deviation 1 in each row, or all 0.
 
-        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices.
+        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices; for `pairs` see `sums`.
         """
-        evidence = self.sums(history, candidates)
+        evidence = self.sums(history, candidates, pairs)
         if evidence is None:
             return torch.zeros_like(candidates, dtype=self.weights.dtype)
-        centred = evidence - evidence.mean(dim=1, keepdim=True)
-        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
-        return centred / (deviation + LEAST_DEVIATION)
+        return functional.layer_norm(evidence, evidence.shape[1:], eps=LEAST_DEVIATION**2)
 
     def sums(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor | None:
         """What speaks for each candidate, as it adds up: float ``[B, K]``; None where there is no evidence.

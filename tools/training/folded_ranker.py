@@ -22,7 +22,6 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from python_backend.item_index import PADDING_SCORE
-from tools.training.evidence import LEAST_DEVIATION
 from tools.training.folded_features import FoldedFeatures
 from tools.training.ranker import Cross, Ranker
 
@@ -128,7 +127,8 @@ class FoldedRankGraph(nn.Module):
     ) -> Tensor:
         """`rank_score` float32 ``[B, K]``."""
         batch, places = candidate.shape
-        evidence = self._evidence(history, candidate, retrieval_score)
+        evidence = self.evidence(history, candidate, self.pairs)
+        evidence = self.evidence.completed(evidence, candidate, retrieval_score)
         vectors = functional.embedding(candidate, self.vectors)
         attended = self._attended(candidate, history)
         best = retrieval_score - retrieval_score.amax(dim=1, keepdim=True)
@@ -142,15 +142,6 @@ class FoldedRankGraph(nn.Module):
         correction = self._correction(first).reshape(batch, places)
         logits = retrieval_score + self.evidence_weight * evidence + correction
         return torch.where(candidate == 0, PADDING_SCORE, logits)
-
-    def _evidence(self, history: Tensor, candidate: Tensor, retrieval_score: Tensor) -> Tensor:
-        """What `Evidence` gives, ``[B, K]``, completed."""
-        sums = self.evidence.sums(history, candidate, self.pairs)
-        if sums is None:
-            return torch.zeros_like(retrieval_score)
-        # Divided by the root of variance and least variance, not by the sum of their roots.
-        evidence = functional.layer_norm(sums, sums.shape[1:], eps=LEAST_DEVIATION**2)
-        return self.evidence.completed(evidence, candidate, retrieval_score)
 
     def _attended(self, candidate: Tensor, history: Tensor) -> Tensor:
         """What of the history matters to each candidate, ``[B, K, d]``; see `ranker.TargetAttention`."""

@@ -54,9 +54,8 @@ def answers(graph: torch.nn.Module, rows: int = 5) -> torch.Tensor:
 @pytest.mark.parametrize("evidence", [True, False])
 def test_folding_changes_nothing(crosses: int, evidence: bool) -> None:
     model = ranker(evidence, crosses=crosses)
-    # Evidence is divided by its deviation with or without a millionth, which layers of such weights enlarge.
     torch.testing.assert_close(
-        answers(FoldedRankGraph(model)), answers(RankGraph(model)), rtol=1e-5, atol=1e-4
+        answers(FoldedRankGraph(model)), answers(RankGraph(model)), rtol=1e-5, atol=1e-5
     )
 
 
