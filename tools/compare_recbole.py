@@ -39,9 +39,9 @@ Both learn from all events but each user's last, which is the test, and are aske
 the user has not met. RecBole chooses its settings and its number of epochs on each user's last event but one,
 then learns from that one, too. Scores become lists, and lists become figures, in one place: here.
 
-The first run installs RecBole into --work (1.6 GB) and trains its models: on one core an hour each for GRU4Rec
-and SASRec, on a GPU that its PyTorch can use minutes. What was trained is kept there, so that later runs take
-minutes.
+The first run installs RecBole into --work (1.6 GB) and trains its models: on one core an hour for GRU4Rec
+and one for SASRec, on a GPU that its PyTorch can use minutes. What was trained is kept there, so that later
+runs take minutes.
 """
 EXAMPLES = """\
 examples:
