@@ -182,7 +182,10 @@ def serving_child(build: subprocess.Popen[bytes]) -> int | None:
     """The process id of the Triton that `build` started, as soon as it serves."""
     assert build.poll() is None, "the build ended before Triton served"
     for child in children_of(build.pid):
-        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
         ports = [word.partition("=")[2] for word in words if word.startswith("--grpc-port=")]
         if ports and listens(int(ports[0])):
             return child

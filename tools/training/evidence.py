@@ -57,10 +57,6 @@ class Neighbours:
         return cls(items.astype(np.int32), chosen.astype(np.float32))
 
 
-LEAST_DEVIATION = 1e-6
-"""Evidence that differs by less between the candidates counts as no difference."""
-
-
 class Evidence(nn.Module):
     """Sums the weights of a history's items for each candidate, and standardises them over the candidates."""
 
@@ -83,7 +79,11 @@ class Evidence(nn.Module):
         evidence = self.sums(history, candidates, pairs)
         if evidence is None:
             return torch.zeros_like(candidates, dtype=self.weights.dtype)
-        return functional.layer_norm(evidence, evidence.shape[1:], eps=LEAST_DEVIATION**2)
+        # Not as a layer norm: ONNX Runtime's takes the variance for a difference of two sums, which rounding
+        # makes negative where all evidence is alike, and then there is no number left.
+        centred = evidence - evidence.mean(dim=1, keepdim=True)
+        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
+        return centred / (deviation + 1e-6)
 
     def sums(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor | None:
         """What speaks for each candidate, as it adds up: float ``[B, K]``; None where there is no evidence.

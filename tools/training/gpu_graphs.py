@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tritonrec_client.contract import Sizes
 
 from python_backend.item_index import PADDING_SCORE
-from tools.training.evidence import LEAST_DEVIATION, Evidence, Neighbours
+from tools.training.evidence import Evidence, Neighbours
 from tools.training.query_tower import QueryTower
 from tools.training.ranker import Ranker
 from tools.training.retriever import Retriever
@@ -213,8 +213,8 @@ class GpuEvidence(nn.Module):
         else:
             total = self._weights(history.int().unsqueeze(2), candidates.int().unsqueeze(1)).sum(dim=1)
             centred = total - total.mean(dim=1, keepdim=True)
-            variance = (centred * centred).mean(dim=1, keepdim=True)
-            evidence = centred / (variance + LEAST_DEVIATION**2).sqrt()
+            deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
+            evidence = centred / (deviation + 1e-6)
         return self.evidence.completed(evidence, candidates, scores)
 
     def _weights(self, history: Tensor, candidates: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from toy import features_of, rank_config
 from tritonrec_client.contract import Sizes
 
+from python_backend.graph import Graph
 from tools.training.candidates import PADDING_SCORE
-from tools.training.evidence import Neighbours
-from tools.training.export import GraphMismatch, RankGraph, export_graph, made_up_inputs
+from tools.training.evidence import Evidence, Neighbours
+from tools.training.export import GraphMismatch, RankGraph, export_graph, export_rank, made_up_inputs
 from tools.training.folded_ranker import FoldedRankGraph
 from tools.training.ranker import Ranker
 
@@ -74,6 +75,18 @@ def test_items_that_nobody_has_met_are_filled_in_for_as_before() -> None:
     after = answers(FoldedRankGraph(model))
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, answers(RankGraph(model)), rtol=1e-5, atol=1e-5)
+
+
+def test_evidence_that_is_the_same_for_all_candidates_counts_for_none(tmp_path: Path) -> None:
+    """Where all differences are rounding, the exported graph must not divide by the root of less than 0."""
+    model = ranker()
+    every = np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (N_ITEMS + 1, 1))
+    weights = np.full(every.shape, 1.37, np.float32)
+    weights[0] = 0
+    model.evidence = Evidence(Neighbours(every, weights))
+    export_rank(model, FEATURES, SIZES, tmp_path / "rank.onnx")
+    found = Graph(tmp_path / "rank.onnx")(made_up_inputs("rank", FEATURES, SIZES, 40))["rank_score"]
+    assert np.isfinite(found).all()
 
 
 def test_places_without_a_candidate_get_the_lowest_score() -> None:
