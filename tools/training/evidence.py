@@ -79,8 +79,6 @@ class Evidence(nn.Module):
         evidence = self.sums(history, candidates, pairs)
         if evidence is None:
             return torch.zeros_like(candidates, dtype=self.weights.dtype)
-        # Not as a layer norm: ONNX Runtime's takes the variance for a difference of two sums, which rounding
-        # makes negative where all evidence is alike, and then there is no number left.
         centred = evidence - evidence.mean(dim=1, keepdim=True)
         deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
         return centred / (deviation + 1e-6)

@@ -78,7 +78,6 @@ def test_items_that_nobody_has_met_are_filled_in_for_as_before() -> None:
 
 
 def test_evidence_that_is_the_same_for_all_candidates_counts_for_none(tmp_path: Path) -> None:
-    """Where all differences are rounding, the exported graph must not divide by the root of less than 0."""
     model = ranker()
     every = np.tile(np.arange(1, N_ITEMS + 1, dtype=np.int32), (N_ITEMS + 1, 1))
     weights = np.full(every.shape, 1.37, np.float32)
