@@ -74,31 +74,22 @@ class Evidence(nn.Module):
     def forward(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor:
         """Float ``[B, K]`` with mean 0 and deviation 1 in each row, or all 0.
 
-        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices; for `pairs` see `sums`.
-        """
-        evidence = self.sums(history, candidates, pairs)
-        if evidence is None:
-            return torch.zeros_like(candidates, dtype=self.weights.dtype)
-        centred = evidence - evidence.mean(dim=1, keepdim=True)
-        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
-        return centred / (deviation + 1e-6)
-
-    def sums(self, history: Tensor, candidates: Tensor, pairs: Tensor | None = None) -> Tensor | None:
-        """What speaks for each candidate, as it adds up: float ``[B, K]``; None where there is no evidence.
-
-        With `pairs`, which the method of that name gives, whole rows are added up instead of each weight by
-        itself.
+        `history` int ``[B, L]`` and `candidates` int ``[B, K]`` are item indices. With `pairs`, which the
+        method of that name gives, whole rows are added up instead of each weight by itself.
         """
         if not self._speaks:
             # Sums over a large catalogue, which never has evidence, would take longer than all else here.
-            return None
+            return torch.zeros_like(candidates, dtype=self.weights.dtype)
         if pairs is None:
             history = history.long()
             total = torch.zeros(history.shape[0], self.items.shape[0], device=history.device)
             total = total.scatter_add(1, self.items[history].flatten(1), self.weights[history].flatten(1))
         else:
             total = functional.embedding(history, pairs).sum(dim=1)
-        return total.gather(1, candidates.long())
+        evidence = total.gather(1, candidates.long())
+        centred = evidence - evidence.mean(dim=1, keepdim=True)
+        deviation = (centred * centred).mean(dim=1, keepdim=True).sqrt()
+        return centred / (deviation + 1e-6)
 
     def pairs(self, rows: int) -> Tensor | None:
         """The weight of each item for each other, float ``[I + 1, I + 1]``.
