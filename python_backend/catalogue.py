@@ -72,6 +72,16 @@ class AppliedRules:
     pinned: dict[int, int]  # place from 0 → item
     caps: npt.NDArray[np.int64]  # [caps, 3]: columns of the codes from … to, at most so many
 
+    @cached_property
+    def pinned_items(self) -> npt.NDArray[np.int32]:
+        """The items that are pinned."""
+        return np.array(list(self.pinned.values()), np.int32)
+
+    @cached_property
+    def pinned_places(self) -> npt.NDArray[np.int64]:
+        """The place of each."""
+        return np.array(list(self.pinned), np.int64)
+
     @classmethod
     def none(cls, catalogue: Catalogue) -> Self:
         """No rules; only padding is never shown."""

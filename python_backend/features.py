@@ -144,18 +144,17 @@ class FeatureEncoder:
 
     def encode(self, rows: Sequence[RawFeatures]) -> npt.NDArray[np.int32]:
         """The codes of `rows`, int32 ``[len(rows), width]``; raises FeatureError on a wrong type."""
-        encoded = np.zeros((len(rows), self.width), np.int32)
-        for one in self.fields:
-            # One flat list per field: a numpy assignment per row would cost more than the look-ups.
-            padding = [[0] * (one.slots - used) for used in range(one.slots + 1)]
-            flat: list[int] = []
-            for row in rows:
+        # One flat list: numpy's assignments would cost more than the look-ups.
+        flat = [0] * (len(rows) * self.width)
+        for number, row in enumerate(rows):
+            for one in self.fields:
                 value = row.get(one.name)
-                codes = [] if value is None else one.codes(value)
-                flat += codes
-                flat += padding[len(codes)]
-            encoded[:, one.start : one.start + one.slots] = np.reshape(flat, (len(rows), one.slots))
-        return encoded
+                if value is not None:
+                    begin = number * self.width + one.start
+                    for code in one.codes(value):
+                        flat[begin] = code
+                        begin += 1
+        return np.array(flat, np.int32).reshape(len(rows), self.width)
 
     def to_json(self) -> str:
         """The encoder as JSON text, pure ASCII; `from_json` gives an equal encoder."""

@@ -22,8 +22,8 @@ class Page:
     def __init__(self, catalogue: Catalogue, rules: AppliedRules, inputs: Arrays, results: int) -> None:
         candidates = inputs["candidate"]
         batch, self.n_candidates = candidates.shape
-        pinned = np.array(list(rules.pinned.values()), dtype=candidates.dtype)
-        self.items = np.empty((batch, self.n_candidates + len(pinned)), candidates.dtype)
+        pinned = rules.pinned_items
+        self.items = np.empty((batch, self.n_candidates + len(pinned)), np.int32)
         self.items[:, : self.n_candidates], self.items[:, self.n_candidates :] = candidates, pinned
         self.logits, self.probability = np.zeros((2, *self.items.shape), np.float32)
         self._pin_allowed = np.zeros((batch, len(pinned)), bool)
@@ -36,7 +36,8 @@ class Page:
         self.value = self.logits.copy()
         self._catalogue, self._rules, self._results = catalogue, rules, results
         self._pin_columns = np.full(results, -1)
-        self._pin_columns[list(rules.pinned)] = self.n_candidates + np.arange(len(pinned))
+        if len(pinned):
+            self._pin_columns[rules.pinned_places] = self.n_candidates + np.arange(len(pinned))
         # Nobody looks at them where nothing is capped.
         self._counts = np.zeros((batch, catalogue.code_count if len(rules.caps) else 1), np.int32)
         for number, item in enumerate(pinned if len(rules.caps) else ()):

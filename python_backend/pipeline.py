@@ -11,7 +11,7 @@ from tritonrec_client.contract import PIPELINE, RETRIEVE_AND_RANK
 
 from python_backend.plan import Plan, Step
 from python_backend.release import Release
-from python_backend.stages.base import Array, Arrays, InvalidRequest, Observe, Stage, Unavailable
+from python_backend.stages.base import Array, Arrays, Observe, Stage, Unavailable
 
 STAGE_CLASSES = {
     "feature_lookup": "python_backend.stages.feature_lookup:FeatureLookup",
@@ -84,6 +84,8 @@ class Pipeline(Stage):
 
     def __init__(self, steps: Loaded) -> None:
         self.steps = tuple(steps)
+        sent = {tensor.name for tensor in PIPELINE.inputs}
+        self._checking = [stage for step, stage in steps if any(port.name in sent for port in step.inputs)]
 
     @classmethod
     def load(cls, release: Release, options: Mapping[str, str]) -> Self:
@@ -91,19 +93,13 @@ class Pipeline(Stage):
         return cls(load_steps(Plan.of(release).steps, release, options))
 
     def check(self, inputs: Arrays) -> None:
-        """Raise InvalidRequest where a stage would refuse what was sent, or an input is missing."""
-        sent = {tensor.name for tensor in PIPELINE.inputs}
-        for name in sorted(sent - inputs.keys()):
-            raise InvalidRequest(name, "nothing", "one tensor; every input is required")
-        for step, stage in self.steps:
-            if any(port.name in sent for port in step.inputs):
-                stage.check(inputs)
+        """Raise InvalidRequest where a stage would refuse what was sent."""
+        for stage in self._checking:
+            stage.check(inputs)
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         """Every tensor that the pipeline takes and makes, by its name on the way, ``[B, width]``.
 
-        `inputs` are those of the ensemble. Raises InvalidRequest before any stage runs, Unavailable where a
-        stage does, and StageFailed.
+        `inputs` are those of the ensemble, checked. Raises Unavailable where a stage does, and StageFailed.
         """
-        self.check(inputs)
         return run_steps(self.steps, inputs, self.observe)

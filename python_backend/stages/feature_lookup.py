@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from tritonrec_client.contract import ANONYMOUS, MAX_ID, PADDING_ID, PADDING_INDEX, Sizes, Status
+from tritonrec_client.contract import ANONYMOUS, MAX_ID, PADDING_ID, Sizes, Status
 
 from python_backend.features import FeatureEncoder, FeatureError, RawFeatures
 from python_backend.history_loop import compile_loop
@@ -32,6 +32,7 @@ STORE_TIMEOUT_MS = 50.0
 RETRY_AFTER_MS = 1000.0
 
 _NOBODY = UserRecord()
+_ANONYMOUS_USER = np.int32(Status.ANONYMOUS_USER)
 
 
 class ItemIndex:
@@ -99,13 +100,13 @@ class FeatureLookup(Stage):
 
     def check(self, inputs: Arrays) -> None:
         for field, unnamed in (("user_id", "anonymous"), ("session_items", "padding")):
-            wrong = inputs[field][inputs[field] < ANONYMOUS]
-            if wrong.size:
-                raise InvalidRequest(field, int(wrong[0]), f"-1 ({unnamed}) or an id from 0 to {MAX_ID}")
+            lowest = inputs[field].min(initial=ANONYMOUS)
+            if lowest < ANONYMOUS:
+                raise InvalidRequest(field, int(lowest), f"-1 ({unnamed}) or an id from 0 to {MAX_ID}")
 
     def __call__(self, inputs: Arrays) -> dict[str, Array]:
         user_ids = inputs["user_id"][:, 0]
-        status = np.where(user_ids == ANONYMOUS, Status.ANONYMOUS_USER, Status.OK).astype(np.int32)
+        status = (user_ids == ANONYMOUS) * _ANONYMOUS_USER
         records = self._records(user_ids.tolist(), status)
         features = self._features([record.features for record in records], status)
         history, seen = self._items_of(records, inputs["session_items"], status)
@@ -157,8 +158,8 @@ class FeatureLookup(Stage):
         """History ``[B, L]`` and seen ``[B, E]``; what is to be said of them goes into `status`."""
         lengths = np.array([len(record.items) for record in records], np.int64)
         stored = [record.items for record in records]
-        history = np.full((len(records), self._sizes.history), PADDING_INDEX, np.int32)
-        seen = np.full((len(records), self._sizes.seen), PADDING_INDEX, np.int32)
+        history = np.zeros((len(records), self._sizes.history), np.int32)  # 0 is PADDING_INDEX
+        seen = np.zeros((len(records), self._sizes.seen), np.int32)
         self._stack(
             stored[0] if len(stored) == 1 else np.concatenate([_NOBODY.items, *stored]), lengths,
             np.ascontiguousarray(session), self._items.wire_ids, self._items.indices,

@@ -79,7 +79,7 @@ class Rerank(Stage):
 
     def check(self, inputs: Arrays) -> None:
         diversity = inputs["diversity"]
-        if not np.all((diversity >= 0) & (diversity <= 1)):
+        if not (diversity.min(initial=0) >= 0 and diversity.max(initial=0) <= 1):  # NaN is neither
             wrong = diversity[~((diversity >= 0) & (diversity <= 1))]
             raise InvalidRequest("diversity", float(wrong.flat[0]), "a number from 0 to 1")
 
@@ -112,7 +112,7 @@ class Rerank(Stage):
         """The first `places` places of every row's page."""
         page = Page(self._catalogue, self._rules, inputs, self._results)
         diversity = inputs["diversity"].astype(np.float32)
-        if np.any(diversity > 0):
+        if diversity.max(initial=0) > 0:
             page.vary(diversity, self._lift_weight, self._similarity_weight)
             if self._exploration is not None:
                 page.explore(self._exploration, diversity[:, 0] > 0)

@@ -35,6 +35,7 @@ class Environment:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._data = str(path / "data.mdb")
         self._lock = threading.Lock()
         self._opened: Any = None
         self._writable = False
@@ -121,7 +122,7 @@ class Environment:
     def _file_now(self) -> tuple[int, int] | None:
         """What identifies the data file; an open map keeps its inode from being used again."""
         try:
-            found = os.stat(self._path / "data.mdb")
+            found = os.stat(self._data)
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino

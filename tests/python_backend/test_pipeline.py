@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from tritonrec_client.contract import (
     release_tensor,
 )
 
+from python_backend.batch import BatchAnswerer
 from python_backend.features import FeatureEncoder
 from python_backend.pipeline import STAGE_CLASSES, Pipeline, StageFailed, load_stage
 from python_backend.release import Release
@@ -164,19 +166,23 @@ class Recorded(Stage):
         (request(diversity=1.5), "diversity"),
         (request(diversity=math.nan), "diversity"),
         ({name: array for name, array in request().items() if name != "diversity"}, "diversity"),
-        ({}, "diversity"),
+        ({}, "user_id"),
     ],
 )
 def test_a_bad_request_is_refused_by_name_before_any_stage_runs(
-    pipeline: Pipeline, inputs: Arrays, field: str
+    pipeline: Pipeline, release: Release, inputs: Arrays, field: str
 ) -> None:
     ran: list[str] = []
-    recorded = Pipeline([(step, Recorded(stage, ran)) for step, stage in pipeline.steps])
-    with pytest.raises(InvalidRequest, match=f"^{field}: found .*; ") as refused:
-        recorded(inputs)
-    assert refused.value.field == field
+    answer = BatchAnswerer(
+        Pipeline([(step, Recorded(stage, ran)) for step, stage in pipeline.steps]), release
+    )
+    (refused,) = answer([inputs])
+    assert isinstance(refused, InvalidRequest)
+    assert re.match(f"^{field}: found .*; ", str(refused))
+    assert refused.field == field
     assert ran == []
-    recorded(request())
+    (page,) = answer([request()])
+    assert isinstance(page, dict)
     assert ran == [stage.name for stage in STAGES]
 
 

@@ -44,13 +44,13 @@ class Recommender:
         sessions = np.full((len(queries), self._session), -1, np.int64)
         for row, (_, items, _) in zip(sessions, queries, strict=True):
             row[: len(items)] = items
-        tensors = self._pipeline(
-            {
-                "user_id": np.array([[user] for user, _, _ in queries], np.int64),
-                "session_items": sessions,
-                "diversity": np.array([[diversity] for _, _, diversity in queries], np.float32),
-            }
-        )
+        inputs = {
+            "user_id": np.array([[user] for user, _, _ in queries], np.int64),
+            "session_items": sessions,
+            "diversity": np.array([[diversity] for _, _, diversity in queries], np.float32),
+        }
+        self._pipeline.check(inputs)
+        tensors = self._pipeline(inputs)
         names = ("item_id", "score", "reason")
         return [
             {name: tensors[name][row] for name in names} | {"status": int(tensors["status"][row, 0])}
