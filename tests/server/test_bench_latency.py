@@ -14,15 +14,12 @@ from tritonrec_client.contract import Status
 from tools.bench_latency import BAD_USAGE, EMPTY, IN_PROCESS, OK, SELDOM, SERVED, main
 from tools.serving.emptying import write_emptied_repository
 from tools.serving.repository import write_served_repository
-from tools.serving.server import LOCAL, STAGED, TritonServer
+from tools.serving.server import STAGED, TritonServer
 
 pytestmark = pytest.mark.server
 
 
-@pytest.mark.parametrize("profile", [LOCAL, STAGED])
-def test_an_emptied_repository_answers_with_zeros_on_the_same_ways(
-    tiny_build: Build, tmp_path: Path, profile: str
-) -> None:
+def test_an_emptied_repository_answers_with_zeros_on_the_same_ways(tiny_build: Build, tmp_path: Path) -> None:
     release = tiny_build.release
     write_served_repository([release.path], release.name, tmp_path / "served")
     write_emptied_repository(tmp_path / "served", tmp_path / "empty")
@@ -32,7 +29,7 @@ def test_an_emptied_repository_answers_with_zeros_on_the_same_ways(
     backends = tiny_build.output / "backends"
     with (
         TritonServer(
-            tmp_path / "empty", log=tmp_path / "empty.log", backends=backends, profile=profile
+            tmp_path / "empty", log=tmp_path / "empty.log", backends=backends, profile=STAGED
         ) as server,
         Client(server.address) as client,
     ):
