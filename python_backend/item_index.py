@@ -28,6 +28,9 @@ it up can never be found."""
 NEVER = np.float32(-1e30)
 """The bias, and so the score, of what must never be found: finite, so that no NaN arises from it."""
 
+NO_MORE = np.int32(2**31 - 1)
+"""Stands in lists of items behind the last: greater than every index."""
+
 PADDING_SCORE = -1e4
 """The retrieval score of a place without a candidate: finite, so that no NaN arises from it."""
 

@@ -117,6 +117,37 @@ def test_items_that_are_alike_come_in_the_order_of_their_indices() -> None:
     assert scores[0] == pytest.approx([-np.log(496)] * 5, abs=1e-5)
 
 
+def test_the_same_vector_has_the_same_score_at_every_place() -> None:
+    random = np.random.default_rng(5)
+    vectors, bias = catalogue(4000)
+    query = random.normal(size=(1, WIDTH)).astype(np.float32)
+    copies = np.sort(random.choice(np.arange(1, 4001), 40, replace=False))
+    vectors[copies] = 9 * query / np.linalg.norm(query)
+    bias[copies] = 0.1
+    found, scores = search_of(vectors, bias)(query, np.zeros((1, 1), np.int32))
+    assert found[0, :40].tolist() == copies.tolist()
+    assert len(set(scores[0, :40].tolist())) == 1
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "random"])
+def test_the_list_does_not_depend_on_the_order_in_which_good_items_come(order: str) -> None:
+    """Looking for the K-th greatest of many values begins somewhere among them."""
+    items = 30_000
+    goodness = np.linspace(-4, 4, items + 1, dtype=np.float32)
+    bias = {
+        "ascending": goodness,
+        "descending": goodness[::-1].copy(),
+        "equal": np.zeros(items + 1, np.float32),
+        "random": np.random.default_rng(6).permutation(goodness),
+    }[order]
+    vectors = np.zeros((items + 1, WIDTH), np.float32)
+    asked = np.ones((1, WIDTH), np.float32), np.zeros((1, 1), np.int32)
+    found, scores = search_of(vectors, bias)(*asked)
+    wanted, log_probabilities = float_search(vectors, bias, asked)
+    assert found[0].tolist() == wanted[0, :K].tolist()
+    assert_log_probabilities(scores[0], log_probabilities[0, :K])
+
+
 def test_a_row_is_answered_as_it_is_alone() -> None:
     vectors, bias = catalogue(5000)
     search, (queries, seen) = search_of(vectors, bias), questions(vectors, 9)
