@@ -40,7 +40,7 @@ chaos: setup ## the slow tests: kill -9 during thousands of writes and during re
 	@tools/setup.sh test
 	$(PYTHON_VENV) -m pytest -m slow --timeout 1200
 
-bench: build ## p50 of `recommend` against the stages called in process
+bench: build ## p50 of `recommend` against the stages called in process, and where the difference comes from
 	@$(PYTHON_VENV) tools/bench_latency.py
 
 bench-gpu: setup ## the GPU profile: parity, retrieval, ranking, serving (GPU="--json gpu.json"; 10 minutes)
