@@ -49,7 +49,8 @@ class Kernels(NamedTuple):
     """The items of a row that may be among its best, their scores, and the logarithm of the normaliser."""
 
 
-@inlined(fastmath=FAST)
+# Put into the loops before they are compiled: as a call it made the scan of eight queries a quarter slower.
+@inlined(inline="always", fastmath=FAST)
 def _exponential(x: Any) -> Any:
     """e to the power of `x` float32, at most about 1, wrong by a part of 2e-8."""
     power = x * LOG2E
