@@ -7,10 +7,9 @@
 3. A code's score is wrong by no more than ``|query| · code_error`` times its scale (Cauchy and Schwarz) and
    what rounding adds. Whatever could be among the best K by that bound is scored again in float32.
 
-What follows the scan is compiled, too: of 100,000 items it was most of the time.
-
 So the list is that of the float search by construction, however the vectors lie: only the number of items
-that are scored again depends on them.
+that are scored again depends on them. The loops are in `scan_kernels.py`, one for each step that reads the
+index: of 100,000 items what follows the scan was most of the time, and is compiled, too.
 """
 
 from __future__ import annotations
